@@ -1,0 +1,128 @@
+"""The command line: `python -m engine run|serve|fixture`.
+
+Knows options, streams and exit codes; everything else is done by the modules that it calls.
+Exit codes: 0 done, 2 bad input (one line on stderr), 130 interrupted.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.chat import ChatTemplate, render_chat
+from engine.errors import EngineError
+from engine.fixture import write_fixture
+from engine.generate import generate
+from engine.gguf import open_gguf
+from engine.model import Model
+from engine.tokenizer import Tokenizer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Inference for Qwen3 GGUF files, dense and mixture of experts.",
+)
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF file.")]
+Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, cuda:1.")]
+
+
+@app.command(epilog='Example: python -m engine run tiny.gguf --prompt "Hello" --max-tokens 32')
+def run(
+    model: ModelPath,
+    prompt: Annotated[str, typer.Option(help="What to say to the model.")],
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Draw from the k most probable; 0 for all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the most probable mass.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Drop what is rarer than this × best.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Makes the drawing repeatable.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw/--chat", help="Continue the text, or answer it as a chat.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Generate text from a prompt, streamed as it comes."""
+    file = open_gguf(model)
+    tokenizer = Tokenizer.from_metadata(file.metadata)
+    if not raw:
+        template = ChatTemplate.from_metadata(file.metadata, model)
+        prompt = render_chat(template, [{"role": "user", "content": prompt}])
+    ids = tokenizer.encode(prompt)
+    started = time.perf_counter()
+    tokens = generate(
+        Model.from_file(file, device),
+        ids,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        seed=seed,
+        stop_ids=tokenizer.eos_ids,
+    )
+    if not as_json:
+        _print_stream(tokens, tokenizer)
+        return
+    made = list(tokens)
+    seconds = round(time.perf_counter() - started, 3)
+    report = {"text": tokenizer.decode(made), "prompt_ids": ids, "ids": made, "seconds": seconds}
+    print(json.dumps(report, ensure_ascii=False))
+
+
+def _print_stream(tokens: Iterator[int], tokenizer: Tokenizer) -> None:
+    decoder = tokenizer.stream()
+    for token in tokens:
+        print(decoder.feed(token), end="", flush=True)
+    print(decoder.flush())
+
+
+@app.command(epilog="Example: python -m engine serve tiny.gguf --port 8000")
+def serve(
+    model: ModelPath,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    name: Annotated[str | None, typer.Option(help="Model name; else the file's stem.")] = None,
+    max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait.")] = 16,
+    device: Device = "cpu",
+) -> None:
+    """Serve a model over the OpenAI API; prints the URL."""
+    # Imported here so that `run` and `fixture` work without the extra `serve`.
+    from engine import server
+
+    file = open_gguf(model)
+    application = server.create_app(
+        Model.from_file(file, device),
+        Tokenizer.from_metadata(file.metadata),
+        name=name or model.stem,
+        template=ChatTemplate.from_metadata(file.metadata, model),
+        max_waiting=max_waiting,
+    )
+    server.serve(application, host, port)
+
+
+@app.command(epilog="Example: python -m engine fixture tiny.gguf --seed 0")
+def fixture(
+    out: Annotated[Path, typer.Argument(metavar="OUT.gguf", help="The file to write.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
+    architecture: Annotated[str, typer.Option(help="qwen3moe or qwen3 (dense).")] = "qwen3moe",
+) -> None:
+    """Write a small real model with random weights; the same seed gives the same bytes."""
+    path = write_fixture(out, seed, architecture=architecture)
+    print(f"{path}: {path.stat().st_size} bytes")
+
+
+def main() -> None:
+    """Run the command line; a known error becomes one line on stderr and exit code 2."""
+    try:
+        app()
+    except EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,218 @@
+"""Numbers in blocks: how each GGUF tensor type stores floats, and weights that decode on use.
+
+Knows the bit layouts and the rule that a weight without data is an error; knows nothing of
+files, layers or architectures. This is the plain route: decode to float32, then multiply. It
+is the reference that faster routes are compared with, so it must stay simple.
+Layouts: ggml-common.h (block_q4_K, block_q6_K); bit-exact with `gguf.quants.dequantize`.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.errors import TensorError
+
+# Named after where the weights are used, which is where a reader of the log will look.
+logger = logging.getLogger("engine.model")
+
+
+def _decode_f32(blocks: Tensor) -> Tensor:
+    return blocks.view(torch.float32)
+
+
+def _decode_f16(blocks: Tensor) -> Tensor:
+    return blocks.view(torch.float16).float()
+
+
+def _halves(blocks: Tensor, start: int) -> Tensor:
+    """The float16 at byte `start` of every block, as float32 [N, 1]."""
+    return blocks[:, start : start + 2].contiguous().view(torch.float16).float()
+
+
+def _decode_q4_k(blocks: Tensor) -> Tensor:
+    """[N, 144] bytes: d, dmin (f16), 8 × (scale, min) in 6 bits each, 256 × 4 bits."""
+    packed = blocks[:, 4:16]
+    low, mid, high = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
+    scale = torch.cat([low & 0x3F, (high & 0x0F) | ((low >> 2) & 0x30)], dim=1)  # [N, 8]
+    least = torch.cat([mid & 0x3F, (high >> 4) | ((mid >> 2) & 0x30)], dim=1)
+    q = blocks[:, 16:].reshape(-1, 4, 1, 32)
+    q = torch.cat([q & 0x0F, q >> 4], dim=2).reshape(-1, 8, 32)
+    d = (_halves(blocks, 0) * scale.float())[:, :, None]
+    m = (_halves(blocks, 2) * least.float())[:, :, None]
+    return (d * q.float() - m).reshape(-1, 256)
+
+
+def _decode_q6_k(blocks: Tensor) -> Tensor:
+    """[N, 210] bytes: 256 × low 4 bits, 256 × high 2 bits, 16 int8 scales, d (f16)."""
+    low = blocks[:, :128].reshape(-1, 2, 1, 64)
+    low = torch.cat([low & 0x0F, low >> 4], dim=2).reshape(-1, 8, 32)
+    high = blocks[:, 128:192].reshape(-1, 2, 1, 32)
+    high = torch.cat([(high >> shift) & 3 for shift in (0, 2, 4, 6)], dim=2).reshape(-1, 8, 32)
+    q = (low | (high << 4)).to(torch.int8) - 32
+    scale = blocks[:, 192:208].contiguous().view(torch.int8).float()
+    d = (_halves(blocks, 208) * scale)[:, :, None]  # [N, 16, 1]
+    return (d * q.reshape(-1, 16, 16).float()).reshape(-1, 256)
+
+
+def _encode_f32(rows: Tensor) -> Tensor:
+    return rows.contiguous().view(torch.uint8)
+
+
+def _encode_f16(rows: Tensor) -> Tensor:
+    return rows.half().contiguous().view(torch.uint8)
+
+
+def _ratio(x: Tensor, step: Tensor) -> Tensor:
+    """x / step, rounded; 0 where the step is 0 (a block of zeros)."""
+    return torch.where(step == 0, torch.zeros_like(x), x / step).round()
+
+
+def _encode_q4_k(x: Tensor) -> Tensor:
+    """[N, 256] floats by each sub-block's minimum and maximum."""
+    x = x.reshape(-1, 8, 32)
+    least = x.amin(dim=2).clamp(max=0)  # [N, 8]
+    step = (x.amax(dim=2) - least) / 15
+    d = (step.amax(dim=1, keepdim=True) / 63).half()  # [N, 1]
+    dmin = (-least.amin(dim=1, keepdim=True) / 63).half()
+    scale = _ratio(step, d.float()).clamp(0, 63)
+    minimum = _ratio(-least, dmin.float()).clamp(0, 63)
+    offset = (dmin.float() * minimum)[:, :, None]
+    q = _ratio(x + offset, (d.float() * scale)[:, :, None]).clamp(0, 15).to(torch.uint8)
+    s, m, q = scale.to(torch.uint8), minimum.to(torch.uint8), q.reshape(-1, 4, 2, 32)
+    packed = [
+        d.view(torch.uint8),
+        dmin.view(torch.uint8),
+        s[:, :4] | (s[:, 4:] >> 4 << 6),
+        m[:, :4] | (m[:, 4:] >> 4 << 6),
+        (s[:, 4:] & 0x0F) | ((m[:, 4:] & 0x0F) << 4),
+        (q[:, :, 0] | (q[:, :, 1] << 4)).reshape(-1, 128),
+    ]
+    return torch.cat(packed, dim=1)
+
+
+def _encode_q6_k(x: Tensor) -> Tensor:
+    """[N, 256] floats by the largest magnitude of each 16."""
+    x = x.reshape(-1, 16, 16)
+    step = x.abs().amax(dim=2) / 31  # [N, 16]
+    d = (step.amax(dim=1, keepdim=True) / 127).half()  # [N, 1]
+    scale = _ratio(step, d.float()).clamp(0, 127)
+    q = _ratio(x, (d.float() * scale)[:, :, None]).clamp(-32, 31) + 32
+    q = q.to(torch.uint8).reshape(-1, 2, 4, 32)
+    low, high = q & 0x0F, q >> 4
+    packed = [
+        (low[:, :, :2] | (low[:, :, 2:] << 4)).reshape(-1, 128),
+        (high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6).flatten(1),
+        scale.to(torch.int8).view(torch.uint8),
+        d.view(torch.uint8),
+    ]
+    return torch.cat(packed, dim=1)
+
+
+@dataclass(frozen=True)
+class BlockType:
+    """One tensor type: `size` numbers in `bytes` bytes, and the way in both directions."""
+
+    size: int
+    bytes: int
+    decode: Callable[[Tensor], Tensor]  # uint8 [N, bytes] -> float32 [N, size]
+    encode: Callable[[Tensor], Tensor]  # float32 [N, size] -> uint8 [N, bytes]
+
+
+TYPES = {
+    "F32": BlockType(1, 4, _decode_f32, _encode_f32),
+    "F16": BlockType(1, 2, _decode_f16, _encode_f16),
+    "Q4_K": BlockType(256, 144, _decode_q4_k, _encode_q4_k),
+    "Q6_K": BlockType(256, 210, _decode_q6_k, _encode_q6_k),
+}
+
+
+def block_type(kind: str, name: str) -> BlockType:
+    """The layout of `kind`; `TensorError` names the tensor `name` if there is none."""
+    if kind not in TYPES:
+        raise TensorError(f"{name}: found type {kind}, expected one of {', '.join(TYPES)}")
+    return TYPES[kind]
+
+
+def row_bytes(kind: str, length: int, name: str) -> int:
+    """Bytes that a row of `length` numbers takes."""
+    block = block_type(kind, name)
+    if length % block.size:
+        raise TensorError(
+            f"{name}: found rows of {length}, expected a multiple of {block.size} for {kind}"
+        )
+    return length // block.size * block.bytes
+
+
+def quantise(x: Tensor, kind: str, name: str = "tensor") -> Tensor:
+    """Encode float32 [..., in] as uint8 [..., bytes per row]."""
+    width = row_bytes(kind, x.shape[-1], name)
+    block = block_type(kind, name)
+    return block.encode(x.float().reshape(-1, block.size)).reshape(*x.shape[:-1], width)
+
+
+def dequantise(
+    raw: npt.NDArray[np.uint8],
+    kind: str,
+    shape: Sequence[int],
+    name: str = "tensor",
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Decode `raw` into float32 of `shape`, on `device`."""
+    block = block_type(kind, name)
+    # A copy, because torch warns about read-only memory, which a map of a file is.
+    blocks = torch.from_numpy(raw.copy()).to(device).reshape(-1, block.bytes)
+    return block.decode(blocks).reshape(*shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A tensor of the file, still encoded; its numbers come out only past the guard.
+
+    `shape` is row-major: [out, in], or [E, out, in] for stacked experts.
+    """
+
+    name: str
+    raw: npt.NDArray[np.uint8]
+    type: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def absent(cls, name: str) -> "Weight":
+        """Stands for a tensor that the file lacks: to use it is an error."""
+        return cls(name, np.empty(0, np.uint8), "F32", ())
+
+    def dequantise(self, device: torch.device | str = "cpu") -> Tensor:
+        """All of it as float32."""
+        require_data(self)
+        return dequantise(self.raw, self.type, self.shape, self.name, device)
+
+    def __getitem__(self, index: int) -> "Weight":
+        """One expert of a stack, still encoded."""
+        require_data(self)
+        raw = self.raw.reshape(self.shape[0], -1)[index]
+        return Weight(f"{self.name}[{index}]", raw, self.type, self.shape[1:])
+
+    def rows(self, ids: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Only the rows `ids` as float32 [len(ids), in]: an embedding look-up."""
+        require_data(self)
+        raw = self.raw.reshape(self.shape[0], -1)[list(ids)]
+        return dequantise(raw, self.type, (len(ids), *self.shape[1:]), self.name, device)
+
+
+def require_data(weight: Weight) -> None:
+    """The guard: a weight without bytes is reported and refused, never read as zeros."""
+    if weight.raw.size == 0:
+        message = f"matmul weight has EMPTY data buffer: {weight.name}"
+        logger.error(message)
+        raise TensorError(f"{message}; found 0 bytes, expected the tensor's data")
+
+
+def linear(x: Tensor, weight: Weight) -> Tensor:
+    """x [..., in] times weight [out, in] transposed, in float32: [..., out]."""
+    return functional.linear(x, weight.dequantise(x.device))

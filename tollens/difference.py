@@ -1,0 +1,132 @@
+"""What changed between two versions of a contract's claims, and the version bump that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from tollens.bounds import Measure
+from tollens.contract import Contract, Falsifier
+
+
+class Bump(IntEnum):
+    """Semantic version of the claims: a promise less is major, a promise more is minor."""
+
+    NONE = 0
+    PATCH = 1
+    MINOR = 2
+    MAJOR = 3
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of the claims: where, what, and the bump that it needs."""
+
+    key: str
+    what: str
+    bump: Bump
+
+    def __str__(self) -> str:
+        return f"{self.bump.name.lower():<6} {self.key}: {self.what}"
+
+
+def compare(old: Contract, new: Contract) -> list[Change]:
+    """Changes from `old` to `new`, the weightiest first."""
+    return sorted(_changes(old, new), key=lambda change: -change.bump)
+
+
+def needed(changes: list[Change]) -> Bump:
+    return max((change.bump for change in changes), default=Bump.NONE)
+
+
+def given(old: Contract, new: Contract) -> Bump:
+    """The bump that the versions show; NONE where the new one is not higher."""
+    before, after = (tuple(map(int, each.version.split("."))) for each in (old, new))
+    if after <= before:
+        return Bump.NONE
+    first = next(i for i in range(3) if before[i] != after[i])
+    return (Bump.MAJOR, Bump.MINOR, Bump.PATCH)[first]
+
+
+def _changes(old: Contract, new: Contract) -> Iterator[Change]:
+    for name in ("title", "description", "references", "equations"):
+        if getattr(old, name) != getattr(new, name):
+            yield Change(name, "reworded", Bump.PATCH)
+    for name in ("subject", "depends_on"):
+        if getattr(old, name) != getattr(new, name):
+            was, now = (" ".join(getattr(each, name)) or "nothing" for each in (old, new))
+            yield Change(name, f"{was} -> {now}", Bump.MAJOR)
+    before = {each.id: each for each in old.falsifiers}
+    after = {each.id: each for each in new.falsifiers}
+    yield from _members("falsifier", before, after)
+    for name in before.keys() & after.keys():
+        yield from _falsifier(before[name], after[name])
+    old_gates = {gate.id: gate for gate in old.gates}
+    new_gates = {gate.id: gate for gate in new.gates}
+    yield from _members("gate", old_gates, new_gates)
+    for name in old_gates.keys() & new_gates.keys():
+        if old_gates[name] != new_gates[name]:
+            yield Change(name, "the gate requires something else", Bump.MAJOR)
+
+
+def _members(kind: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    for name in old.keys() - new.keys():
+        yield Change(name, f"{kind} removed", Bump.MAJOR)
+    for name in new.keys() - old.keys():
+        yield Change(name, f"{kind} added", Bump.MINOR)
+
+
+def _falsifier(old: Falsifier, new: Falsifier) -> Iterator[Change]:
+    for name in ("rule", "prediction", "if_fails"):
+        if getattr(old, name) != getattr(new, name):
+            yield Change(f"{old.id}.{name}", "reworded", Bump.PATCH)
+    if old.level != new.level:
+        bump = Bump.MINOR if new.level.rank > old.level.rank else Bump.MAJOR
+        yield Change(f"{old.id}.level", f"{old.level} -> {new.level}", bump)
+    if old.needs != new.needs or old.strict_freshness != new.strict_freshness:
+        yield Change(old.id, "its needs or its freshness changed", Bump.MAJOR)
+    for saboteur in set(old.kills) - set(new.kills):
+        yield Change(f"{old.id}.kills", f"{saboteur} need not be killed any more", Bump.MAJOR)
+    for saboteur in set(new.kills) - set(old.kills):
+        yield Change(f"{old.id}.kills", f"{saboteur} must be killed too", Bump.MINOR)
+    prefixed = [
+        {f"{old.id}.measures.{name}": m for name, m in each.measures.items()} for each in (old, new)
+    ]
+    yield from _members("measure", *prefixed)
+    for name in prefixed[0].keys() & prefixed[1].keys():
+        yield from _measure(name, prefixed[0][name], prefixed[1][name])
+
+
+def _measure(key: str, old: Measure, new: Measure) -> Iterator[Change]:
+    if old == new:
+        return
+    text = f"{old} -> {new}"
+    if str(old) == str(new):
+        bump = Bump.PATCH if old.confidence == new.confidence else Bump.MAJOR
+        yield Change(key, "its unit or its confidence changed", bump)
+    elif _interval(old) is None or _interval(new) is None or old.confidence != new.confidence:
+        yield Change(key, f"another bound: {text}", Bump.MAJOR)
+    else:
+        tighter = _within(new, old)
+        what = "tightened" if tighter else "loosened"
+        yield Change(key, f"{what}: {text}", Bump.MINOR if tighter else Bump.MAJOR)
+
+
+def _interval(measure: Measure) -> tuple[float, float] | None:
+    """What an ordered bound admits, as an interval; None for equality."""
+    infinity = float("inf")
+    if measure.between:
+        return measure.between[0], measure.between[1]
+    if measure.kind == "eq":
+        return None
+    return (-infinity, measure.limit) if measure.kind in ("le", "lt") else (measure.limit, infinity)
+
+
+def _within(new: Measure, old: Measure) -> bool:
+    inner, outer = _interval(new), _interval(old)
+    if inner is None or outer is None:
+        return False
+    opened = old.kind in ("lt", "gt") and new.kind in ("le", "ge") and new.limit == old.limit
+    return outer[0] <= inner[0] and inner[1] <= outer[1] and not opened

@@ -1,0 +1,158 @@
+"""Which source files a falsifier's evidence rests on, and their digests.
+
+Follows imports by reading, never by importing. Knows nothing of verdicts.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tollens.bindings import Binding
+from tollens.contract import Contract, Falsifier, digest
+from tollens.errors import ProjectError
+from tollens.project import Project
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What evidence is valid for: a claim, its test's source and its subject's source."""
+
+    claim: str
+    test: str
+    subject: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"claim": self.claim, "subject": self.subject, "test": self.test}
+
+
+@dataclass
+class Sources:
+    """The project's source files: their digests and imports, each file read once."""
+
+    project: Project
+    _sha256: dict[str, str] = field(default_factory=dict)
+    _imports: dict[str, list[str]] = field(default_factory=dict)
+
+    def sha256(self, path: str) -> str:
+        """Digest of a file, with line ends as git stores them."""
+        if path not in self._sha256:
+            data = (self.project.root / path).read_bytes().replace(b"\r\n", b"\n")
+            self._sha256[path] = hashlib.sha256(data).hexdigest()
+        return self._sha256[path]
+
+    def digest(self, paths: Iterable[str]) -> str:
+        return digest({path: self.sha256(path) for path in sorted(set(paths))})
+
+    def closure(self, paths: Iterable[str], under: str = "") -> set[str]:
+        """`paths` and every project file that they import, transitively, below `under`."""
+        seen: set[str] = set()
+        waiting = list(paths)
+        while waiting:
+            path = waiting.pop()
+            if path not in seen and path.startswith(under):
+                seen.add(path)
+                waiting += self.imports(path)
+        return seen
+
+    def imports(self, path: str) -> list[str]:
+        """The project files that `path` imports, anywhere in it."""
+        if path not in self._imports:
+            self._imports[path] = sorted(set(self._read_imports(path)))
+        return self._imports[path]
+
+    def module(self, name: str) -> str | None:
+        """The project file of module `name`, relative to the root."""
+        stem = name.replace(".", "/")
+        for candidate in (f"{stem}.py", f"{stem}/__init__.py"):
+            for base in ("", "src/"):
+                if (self.project.root / base / candidate).is_file():
+                    return base + candidate
+        return None
+
+    def _read_imports(self, path: str) -> Iterator[str]:
+        file = self.project.root / path
+        if file.suffix != ".py":
+            return
+        try:
+            tree = ast.parse(file.read_bytes())
+        except SyntaxError:
+            return
+        for name in imported_names(tree, path):
+            found = self.module(name)
+            if found:
+                yield found
+
+    def subject(self, contract: Contract) -> set[str]:
+        """The files of the code under test. Raises ProjectError for an unknown subject."""
+        return self.closure(map(self._subject_path, contract.subject))
+
+    def _subject_path(self, name: str) -> str:
+        found = self.module(name)
+        if found is None and (self.project.root / name).is_file():
+            return name
+        if found is None:
+            raise ProjectError(f"subject {name}: no such module or file below the project's root")
+        return found
+
+    def test(self, falsifier: Falsifier, bindings: Iterable[Binding]) -> set[str]:
+        """The test files bound to a falsifier, what they import from the test folder, conftests."""
+        paths = {each.path for each in bindings if each.falsifier == falsifier.id}
+        conftests = {found for path in paths for found in self._conftests(path)}
+        return self.closure(paths, f"{self.project.falsifiers}/") | conftests
+
+    def _conftests(self, path: str) -> Iterator[str]:
+        for folder in Path(path).parents:
+            if (self.project.root / folder / "conftest.py").is_file():
+                yield (folder / "conftest.py").as_posix()
+
+
+@dataclass(frozen=True)
+class Today:
+    """The digests of a contract's falsifiers as the working tree stands, and the files behind."""
+
+    falsifiers: Mapping[str, Digests]
+    files: Mapping[str, Mapping[str, str]]
+    subject: str
+
+
+def today(contract: Contract, sources: Sources, bindings: Iterable[Binding]) -> Today:
+    """Digest everything that a contract's evidence rests on."""
+    marks = list(bindings)
+    code = sources.subject(contract)
+    digests, files = {}, {}
+    for falsifier in contract.falsifiers:
+        tests = sources.test(falsifier, marks)
+        digests[falsifier.id] = Digests(
+            contract.claim(falsifier), sources.digest(tests), sources.digest(code)
+        )
+        files[falsifier.id] = {path: sources.sha256(path) for path in sorted(tests | code)}
+    return Today(digests, files, sources.digest(code))
+
+
+def imported_names(tree: ast.AST, path: str) -> Iterator[str]:
+    """The absolute dotted names that a module's import statements could mean."""
+    package = Path(path).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*up, *([node.module] if node.module else [])))
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """Output of a git command in `root`, or None where git or the repository is not there."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

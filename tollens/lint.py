@@ -1,0 +1,222 @@
+"""Everything that `tollens check` finds wrong, as findings; runs no test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from tollens.bindings import Binding, find_bindings
+from tollens.contract import Falsifier, Loaded, across
+from tollens.digests import Sources, Today, today
+from tollens.errors import ContractError, EvidenceError, Finding, ProjectError, Severity
+from tollens.evidence import Evidence, read, sha256_of
+from tollens.history import moved_claims
+from tollens.needs import unmet
+from tollens.project import Project, load_all
+from tollens.rules import RULES
+from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
+from tollens.source import Location
+from tollens.standing import FalsifierStanding, Standing, live, recorded, why_stale
+from tollens.verdicts import Kill, Status, Verdict
+
+MODELINE = "# yaml-language-server: $schema="
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The project as it stands: bindings, saboteurs and sources, each read once."""
+
+    project: Project
+
+    @cached_property
+    def bindings(self) -> list[Binding]:
+        return find_bindings(self.project)
+
+    @cached_property
+    def saboteurs(self) -> dict[str, Saboteur]:
+        return find_saboteurs(self.project)
+
+    @cached_property
+    def sources(self) -> Sources:
+        return Sources(self.project)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        return saboteur_digests(self.saboteurs, self.sources)
+
+    def today(self, loaded: Loaded) -> Today:
+        return today(loaded.contract, self.sources, self.bindings)
+
+    def evidence(self, loaded: Loaded) -> Evidence | None:
+        path = self.project.evidence_path(loaded.contract.id)
+        return read(path, self.project.shown(path))
+
+    def standing(self, loaded: Loaded) -> Standing:
+        """Where a contract stands today. Raises EvidenceError or ProjectError."""
+        return live(loaded.contract, self.evidence(loaded), self.today(loaded), self.digests)
+
+
+def check(inspection: Inspection, loaded: list[Loaded], whole: bool) -> Iterator[Finding]:
+    """All findings; `whole` says that `loaded` are all the project's contracts."""
+    folder = inspection.project.root / inspection.project.contracts
+    known = [path.stem for path in folder.rglob("*.y*ml")] if folder.is_dir() else []
+    yield from across(loaded, known)
+    for each in loaded:
+        yield from _contract(inspection, each)
+    if whole:
+        yield from _whole_project(inspection, loaded)
+
+
+def _contract(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
+    if not loaded.source.text.removeprefix("\ufeff").startswith(MODELINE):
+        yield _found(loaded, "modeline", (), "another first line", MODELINE, "warning")
+    moved = moved_claims(loaded.contract)
+    if moved:
+        yield _found(loaded, "moved-claims", ("version",), moved)
+    for i, falsifier in enumerate(loaded.contract.falsifiers):
+        yield from _falsifier(inspection, loaded, falsifier, ("falsifiers", i))
+    try:
+        yield from _evidence(inspection, loaded)
+    except ProjectError as error:
+        yield _found(loaded, "subject", ("subject",), str(error))
+    except EvidenceError as error:
+        yield _found(loaded, "evidence", (), str(error))
+
+
+def _falsifier(
+    inspection: Inspection, loaded: Loaded, falsifier: Falsifier, at: Location
+) -> Iterator[Finding]:
+    if all(binding.falsifier != falsifier.id for binding in inspection.bindings):
+        yield _found(loaded, "unbound", (*at, "id"), f"{falsifier.id} without a test")
+    if not falsifier.kills:
+        yield _found(loaded, "no-saboteur", at, f"{falsifier.id} without saboteurs")
+    for j, name in enumerate(falsifier.kills):
+        saboteur = inspection.saboteurs.get(name)
+        if saboteur is None:
+            where = inspection.project.saboteurs
+            yield _found(loaded, "saboteur", (*at, "kills", j), name, f"a saboteur in {where}")
+        elif not saboteur.summary:
+            found = f"{name} without a docstring ({saboteur.path}:{saboteur.line})"
+            yield _found(loaded, "saboteur", (*at, "kills", j), found)
+
+
+def _evidence(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
+    evidence = inspection.evidence(loaded)
+    now = inspection.today(loaded)
+    standing = live(loaded.contract, evidence, now, inspection.digests)
+    for i, each in enumerate(standing.falsifiers):
+        at: Location = ("falsifiers", i, "id")
+        severity: Severity = "error" if each.falsifier.strict_freshness else "warning"
+        for found in _freshness(inspection, loaded, each, evidence, now):
+            yield replace(found, line=loaded.source.line(at), severity=severity)
+        yield from _verdict(inspection, loaded, each, at)
+    yield from consistency(inspection.project, loaded, evidence)
+
+
+def _freshness(
+    inspection: Inspection,
+    loaded: Loaded,
+    each: FalsifierStanding,
+    evidence: Evidence | None,
+    now: Today,
+) -> Iterator[Finding]:
+    name, root = each.falsifier.id, inspection.project.root
+    if evidence is None or not (each.results or each.stale):
+        yield _found(loaded, "no-evidence", (), f"{name} without evidence")
+        return
+    for level, result in each.stale.items():
+        why = why_stale(root, result, evidence, loaded.contract, now)
+        yield _found(loaded, "stale", (), f"{name} at level {level}: {why}")
+    unproven = [kill for kill in each.falsifier.kills if kill not in each.kills]
+    if unproven and Verdict.CORROBORATED in each.verdicts.values():
+        yield _found(loaded, "unproven", (), f"{name} has yet to kill {', '.join(unproven)}")
+
+
+def _verdict(
+    inspection: Inspection, loaded: Loaded, each: FalsifierStanding, at: Location
+) -> Iterator[Finding]:
+    for level, result in each.results.items():
+        if result.verdict.fails_run:
+            found = f"{result.verdict} at level {level}: {result.reason}"
+            yield _found(loaded, "refuted", at, found)
+        blocked = result.verdict is Verdict.BLOCKED and each.falsifier.needs
+        if blocked and not unmet(each.falsifier.needs, inspection.project.root):
+            found = f"{each.falsifier.id} recorded as blocked: {result.reason}"
+            yield _found(loaded, "blocker-gone", at, found, severity="warning")
+    for name, kill in each.kills.items():
+        if kill.outcome is Kill.ERROR:
+            yield _found(loaded, "refuted", at, f"saboteur {name}: {kill.reason}")
+
+
+def consistency(project: Project, loaded: Loaded, evidence: Evidence | None) -> Iterator[Finding]:
+    """Whether history and attachments agree with the evidence file and with themselves."""
+    entries = loaded.contract.status_history
+    for i, (before, after) in enumerate(zip(entries, entries[1:], strict=False), 1):
+        if after.from_ is not before.to or after.date < before.date:
+            found = f"from {after.from_} on {after.date}"
+            expected = f"from {before.to}, not before {before.date}"
+            yield _found(loaded, "history", ("status_history", i), found, expected)
+    status = recorded(loaded.contract, evidence).status
+    said = entries[-1].to if entries else Status.PROPOSED
+    moved = moved_claims(loaded.contract) or (
+        entries and entries[-1].version != loaded.contract.version
+    )
+    if said is not status and not moved:
+        at: Location = ("status_history", len(entries) - 1) if entries else ()
+        yield _found(loaded, "history", at, f"status {said}", f"{status}, from the evidence")
+    folder = project.evidence_path(loaded.contract.id).parent
+    for result in evidence.predicate.results if evidence else ():
+        for attachment in result.attachments:
+            path = folder / attachment.path
+            if not path.is_file() or sha256_of(path) != attachment.sha256:
+                found = f"{project.shown(path)} is missing or altered"
+                yield _found(loaded, "evidence", (), found, f"sha256 {attachment.sha256}")
+
+
+def _whole_project(inspection: Inspection, loaded: Iterable[Loaded]) -> Iterator[Finding]:
+    falsifiers = [each for one in loaded for each in one.contract.falsifiers]
+    declared = {each.id for each in falsifiers}
+    for mark in inspection.bindings:
+        if mark.falsifier not in declared:
+            found = f"falsifies {mark.falsifier}"
+            yield _elsewhere("dangling", mark.path, mark.line, found, "error")
+    killed = {name for each in falsifiers for name in each.kills}
+    for name, saboteur in inspection.saboteurs.items():
+        if name not in killed:
+            yield _elsewhere("unused-saboteur", saboteur.path, saboteur.line, name, "warning")
+    ids = {each.contract.id for each in loaded}
+    for path in sorted((inspection.project.root / inspection.project.evidence).glob("*/*.json")):
+        if path.parent.name not in ids:
+            shown = inspection.project.shown(path)
+            yield _elsewhere("orphan", shown, 1, f"evidence of {path.parent.name}", "warning")
+
+
+def _found(
+    loaded: Loaded,
+    rule: str,
+    at: Location,
+    found: str,
+    expected: str = "",
+    severity: Severity = "error",
+) -> Finding:
+    finding = loaded.source.finding(rule, at, found, expected)
+    return replace(finding, severity=severity, hint=RULES[rule][1])
+
+
+def _elsewhere(rule: str, path: str, line: int, found: str, severity: Severity) -> Finding:
+    return Finding(rule, path, line, found, hint=RULES[rule][1], severity=severity)
+
+
+def load_or_findings(
+    project: Project, paths: Iterable[object]
+) -> tuple[list[Loaded], list[Finding]]:
+    """Load each contract; those that are invalid give their findings instead."""
+    loaded: list[Loaded] = []
+    findings: list[Finding] = []
+    for path in paths:
+        try:
+            loaded += load_all(project, [path])  # type: ignore[list-item]
+        except ContractError as error:
+            findings += error.findings
+    return loaded, findings

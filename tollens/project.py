@@ -1,0 +1,93 @@
+"""Where a project keeps its contracts, tests, saboteurs and evidence; knows only folders."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tollens.contract import Loaded, load
+from tollens.errors import ContractError, Finding, ProjectError
+
+
+@dataclass(frozen=True)
+class Project:
+    """The `[tool.tollens]` table of `pyproject.toml`; every folder is relative to `root`."""
+
+    root: Path
+    contracts: str = "contracts"
+    falsifiers: str = "falsifiers"
+    saboteurs: str = "falsifiers/saboteurs"
+    evidence: str = "evidence"
+    seed: int = 0
+
+    def shown(self, path: Path) -> str:
+        """`path` relative to the root where it is below it: what findings and evidence name."""
+        resolved = path.resolve()
+        inside = resolved.is_relative_to(self.root)
+        return (resolved.relative_to(self.root) if inside else path).as_posix()
+
+    def evidence_path(self, contract_id: str) -> Path:
+        return self.root / self.evidence / contract_id / "evidence.json"
+
+    def cache(self) -> Path:
+        """The folder of what is not committed; created with its own .gitignore."""
+        folder = self.root / ".tollens"
+        if not (folder / ".gitignore").exists():
+            folder.mkdir(exist_ok=True)
+            (folder / ".gitignore").write_text("*\n")
+        return folder
+
+
+def find_project(start: Path) -> Project:
+    """The project at or above `start`: the nearest folder with a pyproject.toml or contracts."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "pyproject.toml").is_file() or (folder / "contracts").is_dir():
+            return read_project(folder)
+    return Project(start)
+
+
+def read_project(root: Path) -> Project:
+    """The project at `root`, with the defaults where its pyproject.toml says nothing."""
+    path = root / "pyproject.toml"
+    try:
+        table = tomllib.loads(path.read_text()).get("tool", {}).get("tollens", {})
+    except FileNotFoundError:
+        table = {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{path}: {error}") from error
+    expected = {field.name: str(field.type) for field in fields(Project) if field.name != "root"}
+    for key, value in table.items():
+        if type(value).__name__ != expected.get(key):
+            wanted = ", ".join(f"{name} ({kind})" for name, kind in expected.items())
+            raise ProjectError(f"{path}: [tool.tollens] {key} = {value!r}; expected {wanted}")
+    return Project(root.resolve(), **table)
+
+
+def contract_paths(arguments: Iterable[Path]) -> list[Path]:
+    """The contract files named by files and folders, each once, in order."""
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        if not argument.exists():
+            raise ProjectError(f"{argument}: no such file or folder; expected a contract")
+        paths = sorted(argument.rglob("*.y*ml")) if argument.is_dir() else [argument]
+        if not paths:
+            raise ProjectError(f"{argument}: holds no contract (*.yaml)")
+        found |= dict.fromkeys(path.resolve() for path in paths)
+    return list(found)
+
+
+def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
+    """Load every contract; raises ContractError with the findings of all that are invalid."""
+    loaded: list[Loaded] = []
+    findings: list[Finding] = []
+    for path in paths:
+        try:
+            loaded.append(load(path, project.shown(path)))
+        except ContractError as error:
+            findings += error.findings
+    if findings:
+        raise ContractError(findings)
+    return loaded

@@ -1,0 +1,278 @@
+"""One pytest session under contracts: which tests run, what each says, and what follows.
+
+Knows contracts and outcomes. `plugin` adapts pytest's hooks to it; only the process that is not an
+xdist worker closes the session.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from tollens import history
+from tollens.bindings import Binding, find_bindings
+from tollens.circumstances import describe
+from tollens.contract import Falsifier, Loaded, across
+from tollens.digests import Sources, today
+from tollens.errors import ContractError, TollensError
+from tollens.evidence import Run, dump, write_atomically
+from tollens.history import Recordable, Recorded
+from tollens.observing import Observe
+from tollens.outcomes import Outcome, Trial, fold, fold_kills
+from tollens.project import Project, contract_paths, load_all
+from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
+from tollens.verdicts import Kill, Level, Verdict, worst
+
+Mode = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A contract at the end of the session: what the run says, and where it stands now."""
+
+    loaded: Loaded
+    outcomes: Sequence[Outcome]
+    kills: Mapping[tuple[str, str], tuple[Kill, str]]
+    recorded: Recorded
+    failures: Sequence[str]
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """The run's verdict of each falsifier: the worst over levels, void if a saboteur lives."""
+        return {
+            falsifier.id: worst(each.verdict for each in self.of(falsifier.id))
+            for falsifier in self.loaded.contract.falsifiers
+        }
+
+    def of(self, falsifier: str) -> list[Outcome]:
+        return [each for each in self.outcomes if each.falsifier == falsifier]
+
+
+@dataclass
+class Session:
+    """The contracts of a run, the tests bound to them, and the trials as they come in."""
+
+    project: Project
+    loaded: Sequence[Loaded]
+    mode: Mode = "auto"
+    sabotage: bool = False
+    arguments: Sequence[str] = ()
+    started: str = field(default_factory=lambda: _now())
+    trials: list[Trial] = field(default_factory=list)
+    crashed: list[str] = field(default_factory=list)
+    collected: dict[str, set[str]] = field(default_factory=dict)
+    exchange: Path | None = None
+    closed: list[Closed] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @cached_property
+    def falsifiers(self) -> dict[str, Falsifier]:
+        return {each.id: each for loaded in self.loaded for each in loaded.contract.falsifiers}
+
+    @cached_property
+    def saboteurs(self) -> dict[str, Saboteur]:
+        return find_saboteurs(self.project)
+
+    @cached_property
+    def bindings(self) -> list[Binding]:
+        return find_bindings(self.project)
+
+    def observe(self, ids: Iterable[str]) -> Observe:
+        """A fresh record for one run of one test."""
+        bound = [self.falsifiers[name] for name in ids if name in self.falsifiers]
+        return Observe(bound, self.project.cache(), self.project.seed)
+
+    def note_collected(self, bound: Mapping[str, Iterable[str]]) -> None:
+        """Remember which tests were collected for each falsifier, before any is deselected."""
+        for name, tests in bound.items():
+            self.collected.setdefault(name, set()).update(tests)
+        if self.exchange is not None:
+            with tempfile.NamedTemporaryFile(
+                "w", dir=self.exchange, suffix=".json", delete=False
+            ) as file:
+                json.dump({name: sorted(tests) for name, tests in self.collected.items()}, file)
+
+    def hear_workers(self, exchange: Path) -> None:
+        """Read what the workers collected."""
+        for path in sorted(exchange.glob("*.json")):
+            self.note_collected(json.loads(path.read_text()))
+
+    def close(self) -> None:
+        """Judge, record and collect what makes the run fail."""
+        self.failures += self._dangling()
+        for loaded in self.loaded:
+            self.closed.append(self._close(loaded))
+        self.failures += [failure for each in self.closed for failure in each.failures]
+        verdicts = [verdict for each in self.closed for verdict in each.verdicts.values()]
+        if not any(verdict.executed for verdict in verdicts):
+            self.failures.append("no falsifier was executed, and that is never a pass")
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing refutes, and nothing failed; blocked and unselected ones are told."""
+        verdicts = (verdict for each in self.closed for verdict in each.verdicts.values())
+        return not self.failures and not any(verdict.fails_run for verdict in verdicts)
+
+    def _close(self, loaded: Loaded) -> Closed:
+        outcomes = [each for f in loaded.contract.falsifiers for each in self._outcomes(f)]
+        ids = {falsifier.id for falsifier in loaded.contract.falsifiers}
+        kills = fold_kills(trial for trial in self.trials if trial.falsifier in ids)
+        failures = [
+            f"{each.falsifier}: no test is bound to it"
+            for each in outcomes
+            if each.verdict is Verdict.NOT_RUN and not self._is_bound(each.falsifier)
+        ]
+        failures += [
+            f"{falsifier}: {saboteur} {kill}: {reason}"
+            for (falsifier, saboteur), (kill, reason) in kills.items()
+            if kill is not Kill.KILLED
+        ]
+        recordable = self._recordable(loaded, outcomes, kills)
+        recorded = history.preview(self.project, recordable)
+        last = history.merge(None, recordable, None)
+        write_atomically(self.project.cache() / "last" / f"{loaded.contract.id}.json", dump(last))
+        try:
+            if self.mode == "never":
+                history.refuse_moved_claims(loaded.contract, recordable.shown)
+                failures += history.disagreements(self.project, recordable)
+            else:
+                always = self.mode == "always"
+                recorded = history.record(self.project, recordable, always=always)
+        except TollensError as error:
+            failures.append(f"not recorded: {error}")
+        return Closed(loaded, outcomes, kills, recorded, failures)
+
+    def _recordable(
+        self,
+        loaded: Loaded,
+        outcomes: Sequence[Outcome],
+        kills: Mapping[tuple[str, str], tuple[Kill, str]],
+    ) -> Recordable:
+        now = today(loaded.contract, self._sources, self.bindings)
+        files = {path: sha for each in now.files.values() for path, sha in each.items()}
+        return Recordable(
+            path=loaded.path,
+            shown=self.project.shown(loaded.path),
+            contract=loaded.contract,
+            today=now,
+            saboteurs=saboteur_digests(self.saboteurs, self._sources),
+            outcomes=outcomes,
+            kills=kills,
+            run=self._run.model_copy(update={"sources": dict(sorted(files.items()))}),
+        )
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return Sources(self.project)
+
+    @cached_property
+    def _run(self) -> Run:
+        written = [self.project.evidence, self.project.contracts]
+        return describe(
+            self.project.root, self.started, _now(), self.arguments, self.project.seed, written
+        )
+
+    def _outcomes(self, falsifier: Falsifier) -> list[Outcome]:
+        """The falsifier's outcomes by level; an incomplete one is at best NOT_RUN."""
+        trials = [trial for trial in self.trials if trial.falsifier == falsifier.id]
+        missing = self._missing(falsifier.id, {trial.test for trial in trials})
+        crashed = [test for test in self.crashed if self._binds(falsifier.id, test)]
+        if crashed:
+            reason = f"the worker died while running {crashed[0]}"
+            trials.append(_absent(falsifier, crashed[0], Verdict.ERROR, reason))
+        elif missing or not trials:
+            ran = f"{len(missing)} of its tests did not run" if trials else "it was not reached"
+            reason = ran if self._is_bound(falsifier.id) else "no test is bound to it"
+            levels = {trial.level for trial in trials} or {falsifier.level}
+            trials += [
+                _absent(falsifier, "", Verdict.NOT_RUN, reason, level) for level in sorted(levels)
+            ]
+        return fold(trials)
+
+    def _missing(self, name: str, seen: set[str]) -> set[str]:
+        """What is bound to a falsifier and said nothing: collected tests, and marks in the text."""
+        unseen = self.collected.get(name, set()) - seen
+        functions = {test.partition("[")[0] for test in seen}
+        marks = [each for each in self.bindings if each.falsifier == name]
+        silent = [
+            f"{mark.path}::{mark.name}"
+            for mark in marks
+            if not any(mark.binds(function) for function in functions)
+        ]
+        return unseen | set(silent)
+
+    def _is_bound(self, name: str) -> bool:
+        return name in self.collected or any(each.falsifier == name for each in self.bindings)
+
+    def _binds(self, name: str, test: str) -> bool:
+        function = test.partition("[")[0]
+        marked = any(each.falsifier == name and each.binds(function) for each in self.bindings)
+        return marked or test in self.collected.get(name, set())
+
+    def _dangling(self) -> list[str]:
+        """Marks whose falsifier no contract of the project declares."""
+        marked = {each.falsifier: f"{each.path}:{each.line}" for each in self.bindings}
+        marked |= {name: min(tests) for name, tests in self.collected.items() if tests}
+        unknown = {name: where for name, where in marked.items() if name not in self.falsifiers}
+        if not unknown:
+            return []
+        known = declared(self.project)
+        return [
+            f"{where}: falsifies {name}, which no contract declares"
+            for name, where in sorted(unknown.items())
+            if name not in known
+        ]
+
+
+def open_session(
+    project: Project,
+    contracts: Sequence[Path],
+    mode: Mode,
+    sabotage: bool,
+    arguments: Sequence[str],
+) -> Session:
+    """Load the contracts; raises ContractError or ProjectError where one cannot be used."""
+    loaded = load_all(project, contract_paths(contracts))
+    folder = project.root / project.contracts
+    known = [path.stem for path in folder.rglob("*.y*ml")] if folder.is_dir() else []
+    findings = list(across(loaded, known))
+    if findings:
+        raise ContractError(findings)
+    return Session(project, loaded, mode, sabotage, arguments)
+
+
+def declared(project: Project) -> set[str]:
+    """Ids of the falsifiers of every valid contract in the project's folder."""
+    folder = project.root / project.contracts
+    ids: set[str] = set()
+    for path in contract_paths([folder]) if folder.is_dir() else []:
+        try:
+            [loaded] = load_all(project, [path])
+        except ContractError:
+            continue
+        ids |= {falsifier.id for falsifier in loaded.contract.falsifiers}
+    return ids
+
+
+def _absent(
+    falsifier: Falsifier, test: str, verdict: Verdict, reason: str, level: Level | None = None
+) -> Trial:
+    return Trial(
+        falsifier=falsifier.id,
+        test=test,
+        verdict=verdict,
+        reason=reason,
+        level=level or Level.ALGORITHM,
+        seconds=0.0,
+        measures={},
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

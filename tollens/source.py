@@ -1,0 +1,177 @@
+"""Reads one YAML text strictly and remembers the line of every key; knows no contracts.
+
+Scalars follow the YAML 1.2 core schema, as editors do: `1e-6` is a number and `no` is a string.
+Duplicate keys, aliases, tags, tabs, several documents, deep nesting and large files are refused,
+each with the line where it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tollens.errors import ContractError, Finding
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+SAFE_DEPTH = 2000
+STANDARD_TAG = re.compile(
+    r"tag:yaml\.org,2002:(str|int|float|bool|null|timestamp|merge|value|seq|map)"
+)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Location = tuple[str | int, ...]
+
+CORE_SCHEMA: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
+    (re.compile(r"(~|null|Null|NULL|)"), lambda text: None),
+    (re.compile(r"(true|True|TRUE)"), lambda text: True),
+    (re.compile(r"(false|False|FALSE)"), lambda text: False),
+    (re.compile(r"[-+]?[0-9]{1,300}"), int),
+    (re.compile(r"0x[0-9a-fA-F]{1,300}"), lambda text: int(text, 16)),
+    (re.compile(r"0o[0-7]{1,300}"), lambda text: int(text, 8)),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
+    (
+        re.compile(r"([-+]?\.(inf|Inf|INF))|\.(nan|NaN|NAN)"),
+        lambda text: float(text.replace(".", "")),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed YAML text: its data, and the 1-based line on which each value's key stands."""
+
+    path: str
+    text: str
+    data: Any
+    lines: Mapping[Location, int]
+
+    def line(self, location: Location) -> int:
+        """The line of `location`, or of the nearest enclosing value that is in the text."""
+        while location not in self.lines and location:
+            location = location[:-1]
+        return self.lines.get(location, 1)
+
+    def finding(self, rule: str, location: Location, found: str, expected: str = "") -> Finding:
+        return Finding(rule, self.path, self.line(location), found, expected, dotted(location))
+
+
+def dotted(location: Location) -> str:
+    """`("falsifiers", 0, "id")` as `falsifiers[0].id`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".")
+
+
+def read_text(path: Path, shown: str) -> str:
+    """The file's text with its line ends as they are; a large or undecodable file is refused."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _refuse(shown, 1, f"a file of {size:,} bytes", f"at most {MAX_BYTES:,} bytes")
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _refuse(shown, line, f"byte 0x{error.object[error.start]:02x}", "UTF-8") from error
+    except OSError as error:
+        raise _refuse(shown, 1, error.strerror or str(error), "a readable file") from error
+
+
+def parse(text: str, shown: str) -> Source:
+    """Parse `text`; `shown` is the path to name in findings."""
+    if len(text.encode()) > MAX_BYTES:
+        raise _refuse(shown, 1, f"{len(text):,} characters", f"at most {MAX_BYTES:,} bytes")
+    builder = _Builder(shown)
+    try:
+        _refuse_deep(text, shown)
+        node = yaml.compose(text, Loader=LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, shown, text) from error
+    except yaml.YAMLError as error:
+        raise _refuse(shown, 1, str(error).splitlines()[0], "YAML text") from error
+    data = None if node is None else builder.build(node, ())
+    return Source(shown, text, data, builder.lines)
+
+
+def _refuse(path: str, line: int, found: str, expected: str, hint: str = "") -> ContractError:
+    return ContractError([Finding("yaml", path, line, found, expected, hint=hint)])
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, shown: str, text: str) -> ContractError:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    problem = error.problem or "malformed YAML"
+    rows = text.splitlines()
+    if "cannot start any token" in problem and "\t" in rows[min(line, len(rows)) - 1]:
+        return _refuse(shown, line, "a tab", "spaces", "indent with spaces")
+    if "expected a single document" in str(error):
+        return _refuse(shown, line, "a second document", "one document in the file")
+    return _refuse(shown, line, problem, error.context or "well-formed YAML")
+
+
+def _refuse_deep(text: str, shown: str) -> None:
+    """Refuse nesting on which the C parser would run out of stack.
+
+    Levels need brackets or columns, so that ordinary text is cleared by counting.
+    """
+    longest = max(map(len, text.splitlines()), default=0)
+    if text.count("[") + text.count("{") + longest < SAFE_DEPTH:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        mark = event.start_mark
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            line = mark.line + 1 if mark else 1
+            raise _refuse(shown, line, f"more than {MAX_DEPTH} levels", "a flatter document")
+
+
+@dataclass
+class _Builder:
+    """Turns the parser's nodes into data; each node may be used once, so no alias expands."""
+
+    shown: str
+    lines: dict[Location, int] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+
+    def build(self, node: yaml.Node, at: Location) -> Any:
+        line = node.start_mark.line + 1
+        self.lines.setdefault(at, line)
+        if id(node) in self.used:
+            raise _refuse(self.shown, line, "an alias to this", "plain values", "write it out")
+        if len(at) > MAX_DEPTH:
+            raise _refuse(self.shown, line, f"more than {MAX_DEPTH} levels", "a flatter document")
+        if not STANDARD_TAG.fullmatch(node.tag):
+            raise _refuse(self.shown, line, f"the tag {node.tag}", "plain values")
+        self.used.add(id(node))
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*at, i)) for i, item in enumerate(node.value)]
+        return dict(self.pairs(node, at))
+
+    def pairs(self, node: yaml.Node, at: Location) -> Iterator[tuple[str, Any]]:
+        seen: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                raise _refuse(self.shown, line, f"the key {key_node.value!r:.40}", "a string")
+            if key in seen:
+                found = f"the key {dotted((*at, key))} a second time (first on line {seen[key]})"
+                raise _refuse(self.shown, line, found, "each key once", "keep one of the two")
+            seen[key] = self.lines[(*at, key)] = line
+            yield key, self.build(value_node, (*at, key))
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    if not node.style:
+        for pattern, convert in CORE_SCHEMA:
+            if pattern.fullmatch(node.value):
+                return convert(node.value)
+    return node.value

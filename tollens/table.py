@@ -1,0 +1,82 @@
+"""The closing table of a run: text of at most 80 columns that needs no colour."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tollens.bounds import Judged, show
+from tollens.outcomes import Outcome
+from tollens.verdicts import Kill, denominator
+
+if TYPE_CHECKING:
+    from tollens.session import Closed, Session
+
+
+def lines(session: Session) -> Iterator[str]:
+    """The table of each contract, the kill matrix, what failed, and the denominator."""
+    for closed in session.closed:
+        yield from _contract(closed)
+    if session.sabotage:
+        yield from _matrix(session)
+    yield from (f"FAILED {failure}" for failure in session.failures)
+    if session.closed:
+        verdicts = [verdict for each in session.closed for verdict in each.verdicts.values()]
+        yield f"{denominator(verdicts)}; {len(session.closed)} contract(s)"
+
+
+def _contract(closed: Closed) -> Iterator[str]:
+    contract, standing = closed.loaded.contract, closed.recorded.standing
+    yield ""
+    yield f"{contract.id} {contract.version}  {contract.title}"
+    for falsifier in contract.falsifiers:
+        yield f"  {falsifier.id}"
+        for outcome in closed.of(falsifier.id):
+            yield from _outcome(outcome, standing[falsifier.id].discharge)
+    yield f"  {standing.status}; {denominator(list(closed.verdicts.values()))}{_wrote(closed)}"
+
+
+def _outcome(outcome: Outcome, discharge: str) -> Iterator[str]:
+    told = f"{outcome.verdict:<12}  {outcome.level:<10}  {discharge:<23}"
+    yield f"    {told}  {outcome.seconds:.2f} s"
+    for name, judged in outcome.measures.items():
+        yield f"      {_measure(name, judged)}"
+    if outcome.reason:
+        yield from (f"      {part}" for part in _wrap(outcome.reason, 74))
+
+
+def _measure(name: str, judged: Judged) -> str:
+    unit = f" {judged.unit}" if judged.unit not in ("", "1") else ""
+    mark = " " if judged.held else "!"
+    value = f"{show(judged.value)} {judged.bound}{unit}"
+    margin = "" if judged.margin is None else f"  margin {show(float(judged.margin))}"
+    return f"{mark} {name:<26} {value}{margin}"
+
+
+def _wrap(text: str, width: int) -> Iterator[str]:
+    yield from textwrap.wrap(text, width)[:4]
+
+
+def _wrote(closed: Closed) -> str:
+    recorded = closed.recorded
+    wrote = ["evidence"] if recorded.wrote_evidence else []
+    if recorded.entry:
+        wrote.append(f"history {recorded.entry.from_} -> {recorded.entry.to}")
+    return f"; recorded {' and '.join(wrote)}" if wrote else ""
+
+
+def _matrix(session: Session) -> Iterator[str]:
+    kills = [(key, fate) for closed in session.closed for key, fate in closed.kills.items()]
+    killed = sum(fate is Kill.KILLED for _, (fate, _) in kills)
+    yield ""
+    yield f"kill matrix: {killed} of {len(kills)} killed"
+    last = ""
+    for (falsifier, saboteur), (fate, reason) in kills:
+        if falsifier != last:
+            yield f"  {falsifier}"
+            last = falsifier
+        yield f"    {fate:<9} {saboteur}"
+        if fate is not Kill.KILLED:
+            yield from (f"              {part}" for part in _wrap(reason, 66))
+    yield ""

@@ -1,0 +1,89 @@
+"""Verifies evidence files: schema, digests, attachments, and the history's chain through git."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tollens.contract import Loaded
+from tollens.digests import git
+from tollens.errors import EvidenceError
+from tollens.evidence import Evidence, parse, read
+from tollens.lint import consistency
+from tollens.project import Project
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One evidence file: what is wrong with it, and what could not be looked up."""
+
+    path: str
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        return not self.problems
+
+
+def verify(project: Project, path: Path, loaded: Loaded | None, history: bool) -> Verified:
+    """Verify one evidence file against itself, its contract and, with `history`, git."""
+    shown = project.shown(path)
+    try:
+        evidence = read(path, shown)
+    except EvidenceError as error:
+        return Verified(shown, (str(error),))
+    if evidence is None:
+        return Verified(shown, ("no such file",))
+    if loaded is None:
+        return Verified(shown, (f"no contract {evidence.predicate.contract.id}",))
+    problems = [finding.found for finding in consistency(project, loaded, evidence)]
+    if path != project.evidence_path(loaded.contract.id):
+        problems.append(f"it is the evidence of {loaded.contract.id}, in another's place")
+    notes: list[str] = []
+    if history:
+        broken, notes = _chain(project, path, evidence, loaded)
+        problems += broken
+    return Verified(shown, tuple(problems), tuple(notes))
+
+
+def _chain(
+    project: Project, path: Path, evidence: Evidence, loaded: Loaded
+) -> tuple[list[str], list[str]]:
+    """Follow `previous` from the current evidence, and look up what each entry names."""
+    kept = dict(versions(project.root, project.shown(path)))
+    kept[hashlib.sha256(path.read_bytes()).hexdigest()] = path.read_bytes()
+    problems, notes = [], []
+    previous = evidence.predicate.previous
+    seen = 1
+    while previous is not None and previous in kept:
+        try:
+            previous = parse(kept[previous], f"evidence {previous[:12]}").predicate.previous
+        except EvidenceError as error:
+            problems.append(str(error))
+            break
+        seen += 1
+    if previous is not None and not problems:
+        notes.append(f"the chain of {seen} ends at {previous[:12]}, which git does not hold")
+    for entry in loaded.contract.status_history:
+        if entry.sha256 not in kept:
+            notes.append(f"the entry of {entry.date} names evidence that git does not hold")
+            continue
+        said = parse(kept[entry.sha256], f"evidence of {entry.date}").predicate.contract
+        if (said.version, said.claims) != (entry.version, entry.claims):
+            problems.append(f"the entry of {entry.date} names evidence of other claims")
+    return problems, notes
+
+
+def versions(root: Path, shown: str) -> Iterator[tuple[str, bytes]]:
+    """(sha256, bytes) of every version of a file that git holds."""
+    log = git(root, "log", "--format=%H", "--", shown) or ""
+    for commit in log.split():
+        done = subprocess.run(
+            ["git", "show", f"{commit}:./{shown}"], cwd=root, capture_output=True, check=False
+        )
+        if done.returncode == 0:
+            yield hashlib.sha256(done.stdout).hexdigest(), done.stdout
