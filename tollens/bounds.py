@@ -79,10 +79,9 @@ class Measure(Strict):
             return None
         if isinstance(limit, list):
             return float(min(value - limit[0], limit[1] - value))
-        distance: float = value - limit
         if self.kind == "eq":
-            return -abs(distance)
-        return -distance if self.kind in ("le", "lt") else distance
+            return 0.0 - abs(value - limit)
+        return float(limit - value if self.kind in ("le", "lt") else value - limit)
 
     def holds(self, value: Scalar) -> bool:
         """Whether `value` keeps the bound; a non-finite number never does."""

@@ -155,7 +155,11 @@ def load(path: Path, shown: str | None = None) -> Loaded:
     Raises ContractError with every finding: file, line, key, found, expected.
     """
     name = shown or str(path)
-    source = parse(read_text(path, name), name)
+    return validate(path, parse(read_text(path, name), name))
+
+
+def validate(path: Path, source: Source) -> Loaded:
+    """The contract that `source` holds; its id is the stem of `path`. Raises ContractError."""
     try:
         contract = Contract.model_validate(_mapping(source))
     except ValidationError as error:

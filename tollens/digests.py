@@ -96,7 +96,7 @@ class Sources:
         if found is None and (self.project.root / name).is_file():
             return name
         if found is None:
-            raise ProjectError(f"subject {name}: no such module or file below the project's root")
+            raise ProjectError(f"subject {name}: no such module or file below {self.project.root}")
         return found
 
     def test(self, falsifier: Falsifier, bindings: Iterable[Binding]) -> set[str]:

@@ -46,10 +46,12 @@ class Phases:
     """What pytest saw of one test: the failures of its phases, and how long the call took."""
 
     failures: list[tuple[Verdict, str]] = field(default_factory=list)
+    called: bool = False
     seconds: float = 0.0
 
     def note(self, call: pytest.CallInfo[Any]) -> None:
         if call.when == "call":
+            self.called = True
             self.seconds = max(self.seconds, call.duration)
         if call.excinfo is not None and not isinstance(call.excinfo.value, Judgement):
             verdict = verdict_of_exception(call.excinfo.value, call.when)
@@ -76,6 +78,14 @@ def _reason(excinfo: pytest.ExceptionInfo[BaseException]) -> str:
     kind = "" if isinstance(excinfo.value, AssertionError) else f"{excinfo.typename}: "
     bare = isinstance(excinfo.value, pytest.skip.Exception | pytest.fail.Exception)
     return f"{'' if bare else kind}{text.splitlines()[0]}"[:300]
+
+
+def _uncollected(excinfo: pytest.ExceptionInfo[BaseException]) -> tuple[Verdict, str]:
+    """Verdict and reason of the tests in a file that raised while it was collected."""
+    error = excinfo.value.__cause__ or excinfo.value
+    verdict = verdict_of_exception(error, "collect")
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return verdict, text if verdict is Verdict.BLOCKED else f"{type(error).__name__}: {text}"
 
 
 class JudgingHooks:
@@ -135,7 +145,7 @@ class JudgingHooks:
 def _trial(nodeid: str, falsifier: Falsifier, observe: Observe, phases: Phases) -> Trial:
     measures = observe.judge(falsifier)
     judged = verdict_of(falsifier, measures)
-    said = phases.failures or [judged]
+    said = phases.failures or [judged if phases.called else (Verdict.NOT_RUN, "it was not called")]
     if judged[0] is Verdict.FALSIFIED:
         said = [judged, *said]
     verdict = worst(verdict for verdict, _ in said)
@@ -161,21 +171,31 @@ class SessionHooks(JudgingHooks):
         self.exchange: Path | None = None
         self.killed: set[tuple[str, str]] = set()
 
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Note what is bound before a node id or `--lf` narrows it, and what cannot be collected."""
+        report = yield
+        for item in report.result or ():
+            if isinstance(item, pytest.Item):
+                self.session.note_collected(self.bound(item), item.nodeid)
+        call: pytest.CallInfo[Any] | None = getattr(report, "call", None)
+        if call is not None and call.excinfo is not None:
+            self.session.uncollected[collector.nodeid] = _uncollected(call.excinfo)
+        return report
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         folder = getattr(config, "workerinput", {}).get("tollens_exchange")
-        self.session.exchange = Path(folder) if folder else None
-        ids = {item: self.bound(item) for item in items}
-        bound: dict[str, list[str]] = {}
-        for item in items:
-            for name in ids[item]:
-                bound.setdefault(name, []).append(item.nodeid)
-        self.session.note_collected(bound)
+        if folder:
+            self.session.tell(Path(folder))
         known = self.session.falsifiers.keys()
-        chosen = [item for item in items if not known.isdisjoint(ids[item])]
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        chosen = [item for item in items if not known.isdisjoint(self.bound(item))]
+        others = set(items) - set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item in others])
         items[:] = chosen
 
     @pytest.hookimpl(optionalhook=True)
@@ -244,11 +264,11 @@ class SessionHooks(JudgingHooks):
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if hasattr(session.config, "workerinput") or session.config.option.collectonly:
             return
+        if self.exchange is not None:
+            self.session.hear(self.exchange)
+            shutil.rmtree(self.exchange, ignore_errors=True)
         if session.exitstatus in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
             return
-        if self.exchange is not None:
-            self.session.hear_workers(self.exchange)
-            shutil.rmtree(self.exchange, ignore_errors=True)
         self.session.close()
         if session.exitstatus == pytest.ExitCode.OK and not self.session.holds:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -70,7 +70,8 @@ def check(inspection: Inspection, loaded: list[Loaded], whole: bool) -> Iterator
 
 def _contract(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
     if not loaded.source.text.removeprefix("\ufeff").startswith(MODELINE):
-        yield _found(loaded, "modeline", (), "another first line", MODELINE, "warning")
+        found = _found(loaded, "modeline", (), "another first line", MODELINE, "warning")
+        yield replace(found, line=1)
     moved = moved_claims(loaded.contract)
     if moved:
         yield _found(loaded, "moved-claims", ("version",), moved)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from tollens.outcomes import Attached, Observed
 from tollens.verdicts import Level, Verdict
 
 
-@dataclass
+@dataclass(repr=False)
 class Observe:
     """The `observe` fixture: records measures, attachments and the level of one test.
 
     `observe(name, value)` takes a Python, numpy or torch scalar; called again with the same name,
     the worse value counts. A measure that declares `confidence` takes `samples=[…]` or
     `successes=…, trials=…`. Raises ObserveError for a measure that no bound contract declares or a
-    value of the wrong kind.
+    value of the wrong kind. Measures of `elsewhere`, which are no part of this run, are not judged.
     """
 
     falsifiers: Sequence[Falsifier]
-    cache: Path
-    seed: int = 0
+    cache: Callable[[], Path]
+    elsewhere: Sequence[Falsifier] = ()
     level: Level | None = None
     artifact: Observed | None = None
     attachments: list[Attached] = field(default_factory=list)
@@ -70,16 +70,17 @@ class Observe:
         """Add a file to the evidence, under its own name or `name`."""
         source = Path(path)
         sha256 = _sha256(source)
-        folder = self.cache / "attachments"
+        folder = self.cache() / "attachments"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / sha256)
         self.attachments.append(Attached(Path(name or source.name).name, sha256))
 
     def _measure(self, name: str) -> Measure:
-        for falsifier in self.falsifiers:
+        bound = [*self.falsifiers, *self.elsewhere]
+        for falsifier in bound:
             if name in falsifier.measures:
                 return falsifier.measures[name]
-        declared = sorted({each for falsifier in self.falsifiers for each in falsifier.measures})
+        declared = sorted({each for falsifier in bound for each in falsifier.measures})
         raise ObserveError(f"measure {name!r} is not declared; the contract declares {declared}")
 
     def _observe_value(

@@ -87,9 +87,9 @@ class Outcome:
 
 
 def fold(trials: Iterable[Trial]) -> list[Outcome]:
-    """Outcomes by falsifier and level."""
+    """Outcomes by falsifier and level, the same in whatever order the tests ran."""
     groups: dict[tuple[str, Level], list[Trial]] = {}
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: trial.test):
         groups.setdefault((trial.falsifier, trial.level), []).append(trial)
     return [_fold(group) for group in groups.values()]
 
@@ -123,7 +123,7 @@ def fold_kills(trials: Iterable[Trial]) -> dict[tuple[str, str], tuple[Kill, str
     """Fate of each (falsifier, saboteur): killed if any of the falsifier's tests killed it."""
     order = (Kill.KILLED, Kill.SURVIVED, Kill.ERROR)
     fates: dict[tuple[str, str], tuple[Kill, str]] = {}
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: trial.test):
         for name, fate in trial.kills.items():
             known = fates.get((trial.falsifier, name), fate)
             fates[trial.falsifier, name] = min(known, fate, key=lambda each: order.index(each[0]))

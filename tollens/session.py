@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from tollens.circumstances import describe
 from tollens.contract import Falsifier, Loaded, across
 from tollens.digests import Sources, today
 from tollens.errors import ContractError, TollensError
-from tollens.evidence import Run, dump, write_atomically
+from tollens.evidence import Evidence, Run, dump, write_atomically
 from tollens.history import Recordable, Recorded
 from tollens.observing import Observe
 from tollens.outcomes import Outcome, Trial, fold, fold_kills
@@ -67,7 +67,7 @@ class Session:
     trials: list[Trial] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
     collected: dict[str, set[str]] = field(default_factory=dict)
-    exchange: Path | None = None
+    uncollected: dict[str, tuple[Verdict, str]] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -83,25 +83,46 @@ class Session:
     def bindings(self) -> list[Binding]:
         return find_bindings(self.project)
 
+    def inspect(self) -> None:
+        """Read what the end of the run will need, so that a broken one stops it at the start.
+
+        Raises ProjectError for an unknown subject and SaboteurError for unreadable saboteurs.
+        """
+        saboteur_digests(self.saboteurs, self._sources)
+        for loaded in self.loaded:
+            self._sources.subject(loaded.contract)
+
     def observe(self, ids: Iterable[str]) -> Observe:
         """A fresh record for one run of one test."""
         bound = [self.falsifiers[name] for name in ids if name in self.falsifiers]
-        return Observe(bound, self.project.cache(), self.project.seed)
+        others = [name for name in ids if name not in self.falsifiers]
+        elsewhere = [self.declared[name] for name in others if name in self.declared]
+        return Observe(bound, self.project.cache, elsewhere)
 
-    def note_collected(self, bound: Mapping[str, Iterable[str]]) -> None:
-        """Remember which tests were collected for each falsifier, before any is deselected."""
-        for name, tests in bound.items():
-            self.collected.setdefault(name, set()).update(tests)
-        if self.exchange is not None:
-            with tempfile.NamedTemporaryFile(
-                "w", dir=self.exchange, suffix=".json", delete=False
-            ) as file:
-                json.dump({name: sorted(tests) for name, tests in self.collected.items()}, file)
+    @cached_property
+    def declared(self) -> dict[str, Falsifier]:
+        """The falsifiers of every valid contract of the project, in this run or not."""
+        return declared(self.project)
 
-    def hear_workers(self, exchange: Path) -> None:
+    def note_collected(self, ids: Iterable[str], test: str) -> None:
+        """Remember a test bound to falsifiers, before any is deselected."""
+        for name in ids:
+            self.collected.setdefault(name, set()).add(test)
+
+    def tell(self, exchange: Path) -> None:
+        """A worker leaves what it collected for the controller, which collects nothing."""
+        tests = {name: sorted(tests) for name, tests in self.collected.items()}
+        with tempfile.NamedTemporaryFile("w", dir=exchange, suffix=".json", delete=False) as file:
+            json.dump({"collected": tests, "uncollected": self.uncollected}, file)
+
+    def hear(self, exchange: Path) -> None:
         """Read what the workers collected."""
         for path in sorted(exchange.glob("*.json")):
-            self.note_collected(json.loads(path.read_text()))
+            told = json.loads(path.read_text())
+            for name, tests in told["collected"].items():
+                self.collected.setdefault(name, set()).update(tests)
+            for name, (verdict, reason) in told["uncollected"].items():
+                self.uncollected[name] = Verdict(verdict), reason
 
     def close(self) -> None:
         """Judge, record and collect what makes the run fail."""
@@ -121,8 +142,9 @@ class Session:
 
     def _close(self, loaded: Loaded) -> Closed:
         outcomes = [each for f in loaded.contract.falsifiers for each in self._outcomes(f)]
-        ids = {falsifier.id for falsifier in loaded.contract.falsifiers}
-        kills = fold_kills(trial for trial in self.trials if trial.falsifier in ids)
+        fates = fold_kills(self.trials)
+        pairs = [(f.id, name) for f in loaded.contract.falsifiers for name in f.kills]
+        kills = {pair: fates[pair] for pair in pairs if pair in fates}
         failures = [
             f"{each.falsifier}: no test is bound to it"
             for each in outcomes
@@ -135,7 +157,8 @@ class Session:
         ]
         recordable = self._recordable(loaded, outcomes, kills)
         recorded = history.preview(self.project, recordable)
-        last = history.merge(None, recordable, None)
+        outcomes = [_void_if_survived(each, recorded.evidence) for each in outcomes]
+        last = history.merge(None, replace(recordable, outcomes=outcomes), None)
         write_atomically(self.project.cache() / "last" / f"{loaded.contract.id}.json", dump(last))
         try:
             if self.mode == "never":
@@ -173,7 +196,7 @@ class Session:
 
     @cached_property
     def _run(self) -> Run:
-        written = [self.project.evidence, self.project.contracts]
+        written = [self.project.evidence]
         return describe(
             self.project.root, self.started, _now(), self.arguments, self.project.seed, written
         )
@@ -186,7 +209,12 @@ class Session:
         if crashed:
             reason = f"the worker died while running {crashed[0]}"
             trials.append(_absent(falsifier, crashed[0], Verdict.ERROR, reason))
-        elif missing or not trials:
+        for path in sorted({each.path for each in self.bindings if each.falsifier == falsifier.id}):
+            if path in self.uncollected:
+                verdict, reason = self.uncollected[path]
+                level = falsifier.level if verdict is Verdict.BLOCKED else None
+                trials.append(_absent(falsifier, path, verdict, reason, level))
+        if not crashed and (missing or not trials):
             ran = f"{len(missing)} of its tests did not run" if trials else "it was not reached"
             reason = ran if self._is_bound(falsifier.id) else "no test is bound to it"
             levels = {trial.level for trial in trials} or {falsifier.level}
@@ -200,6 +228,7 @@ class Session:
         unseen = self.collected.get(name, set()) - seen
         functions = {test.partition("[")[0] for test in seen}
         marks = [each for each in self.bindings if each.falsifier == name]
+        marks = [mark for mark in marks if mark.path not in self.uncollected]
         silent = [
             f"{mark.path}::{mark.name}"
             for mark in marks
@@ -222,11 +251,10 @@ class Session:
         unknown = {name: where for name, where in marked.items() if name not in self.falsifiers}
         if not unknown:
             return []
-        known = declared(self.project)
         return [
             f"{where}: falsifies {name}, which no contract declares"
             for name, where in sorted(unknown.items())
-            if name not in known
+            if name not in self.declared
         ]
 
 
@@ -244,20 +272,31 @@ def open_session(
     findings = list(across(loaded, known))
     if findings:
         raise ContractError(findings)
-    return Session(project, loaded, mode, sabotage, arguments)
+    session = Session(project, loaded, mode, sabotage, arguments)
+    session.inspect()
+    return session
 
 
-def declared(project: Project) -> set[str]:
-    """Ids of the falsifiers of every valid contract in the project's folder."""
+def declared(project: Project) -> dict[str, Falsifier]:
+    """The falsifiers of every valid contract in the project's folder, by id."""
     folder = project.root / project.contracts
-    ids: set[str] = set()
+    found: dict[str, Falsifier] = {}
     for path in contract_paths([folder]) if folder.is_dir() else []:
         try:
             [loaded] = load_all(project, [path])
         except ContractError:
             continue
-        ids |= {falsifier.id for falsifier in loaded.contract.falsifiers}
-    return ids
+        found |= {falsifier.id: falsifier for falsifier in loaded.contract.falsifiers}
+    return found
+
+
+def _void_if_survived(outcome: Outcome, evidence: Evidence) -> Outcome:
+    """A corroboration is void where the evidence knows a saboteur that survives it."""
+    for result in evidence.predicate.results:
+        void = result.verdict is Verdict.VACUOUS and outcome.verdict is Verdict.CORROBORATED
+        if void and result.key == (outcome.falsifier, outcome.level):
+            return replace(outcome, verdict=result.verdict, reason=result.reason)
+    return outcome
 
 
 def _absent(

@@ -173,4 +173,4 @@ def _commits_ago(root: Path, commit: str | None, files: Mapping[str, str]) -> st
     count = git(root, "rev-list", "--count", f"{commit}..HEAD", "--", *files)
     if count is None:
         return ""
-    return " (uncommitted)" if count == "0" else f" ({count} commits ago)"
+    return " (not committed)" if count == "0" else f" ({count} commits since)"

@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine: `make validate` and `make test`.
+# The virtual environment is made on first use, from constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+PYTEST = $(BIN)/python -m pytest --contract contracts
+STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
+	echo "== $$(($$(date +%s) - t)) s, exit $$e: $$*"; exit $$e' step
+
+.PHONY: help validate test evidence clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make validate   run every contract's falsifiers; exit 1 if anything does not hold"
+	@echo "make test       lint, types, and every falsifier under every planted fault"
+	@echo "make evidence   run everything and record what changed, to commit it"
+	@echo "make clean      remove the virtual environment and the caches"
+
+$(READY):
+	@$(STEP) $(PYTHON) -m venv --clear $(VENV)
+	@$(STEP) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[engine,serve,oracles,dev]'
+	@touch $@
+
+validate: $(READY)
+	@e=0; $(STEP) $(PYTEST) -q || e=1; \
+	$(STEP) $(BIN)/tollens check || e=1; \
+	$(STEP) $(BIN)/tollens verify || e=1; exit $$e
+
+test: $(READY)
+	@$(STEP) $(BIN)/ruff check .
+	@$(STEP) $(BIN)/ruff format --check .
+	@$(STEP) $(BIN)/mypy
+	@$(STEP) $(PYTEST) -q -n 2 --sabotage --record=never
+
+evidence: $(READY)
+	@env -u CI $(STEP) $(PYTEST) -q -n 2 --sabotage --record=auto
+	@$(STEP) $(BIN)/tollens check
+
+clean:
+	rm -rf $(VENV) .tollens .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,99 @@
+"""Planted faults in the command line that contracts/tollens-cli-v1.yaml must notice."""
+
+from dataclasses import replace
+
+
+def cli_rule_silent(plant):
+    """`check` never looks whether a falsifier is bound."""
+
+    def without_unbound(falsifier):
+        return lambda *args: (each for each in falsifier(*args) if each.rule != "unbound")
+
+    plant("tollens.lint._falsifier", without_unbound)
+
+
+def cli_line_lost(plant):
+    """Findings point at the file's first line."""
+    plant("tollens.lint._found", lambda found: lambda *a, **k: replace(found(*a, **k), line=1))
+
+
+def cli_stale_is_fresh(plant):
+    """Stale evidence is not reported."""
+    plant("tollens.lint._freshness", lambda freshness: lambda *args: iter(()))
+
+
+def cli_always_stale(plant):
+    """Today's digest of the subject never equals the recorded one."""
+
+    def other(today):
+        def changed(*args):
+            now = today(*args)
+            digests = {
+                name: replace(each, subject="0" * 64) for name, each in now.falsifiers.items()
+            }
+            return replace(now, falsifiers=digests)
+
+        return changed
+
+    plant("tollens.lint.today", other)
+
+
+def cli_history_unchecked(plant):
+    """The history is not compared with the evidence."""
+    plant(
+        "tollens.lint.consistency",
+        lambda consistency: lambda *args: (f for f in consistency(*args) if f.rule != "history"),
+    )
+
+
+def cli_attachments_unchecked(plant):
+    """Attachments are not looked at."""
+    plant(
+        "tollens.lint.consistency",
+        lambda consistency: lambda *args: (f for f in consistency(*args) if f.rule == "history"),
+    )
+
+
+def cli_verify_trusts(plant):
+    """Evidence is read without comparing its digest."""
+    plant(
+        "tollens.evidence.parse",
+        lambda parse: lambda data, shown: __import__("tollens").Evidence.model_validate_json(data),
+    )
+
+
+def cli_exit_zero(plant):
+    """Errors are printed, and the exit code says that all is well."""
+
+    def polite(fail):
+        def exit_zero(message, code):
+            fail(message, 0)
+
+        return exit_zero
+
+    plant("tollens.cli._fail", polite)
+
+
+def cli_json_is_text(plant):
+    """--format json prints Python's repr."""
+    plant("tollens.cli._print_json", lambda print_json: lambda value: print(repr(value)))
+
+
+def cli_new_overwrites(plant):
+    """`new` writes over what is there."""
+    plant("tollens.scaffold.refuse_existing", lambda refuse: lambda project, paths: None)
+
+
+def cli_new_passes(plant):
+    """The scaffold's test passes without measuring."""
+
+    def hollow(write):
+        def written(*args):
+            paths = write(*args)
+            text = paths[1].read_text().replace("pytest.fail", "str").replace("…)", ")")
+            paths[1].write_text(text)
+            return paths
+
+        return written
+
+    plant("tollens.scaffold.write_scaffold", hollow)

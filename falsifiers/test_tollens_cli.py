@@ -1,0 +1,399 @@
+"""Tries to refute the command line: each rule, exit code and output, on a small recorded project.
+
+The oracle is the mutation itself: the test knows which rule it broke and on which line.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tollens import cli
+from tollens.rules import RULES
+
+FILES = {
+    "pyproject.toml": """\
+[tool.pytest.ini_options]
+testpaths = ["falsifiers"]
+pythonpath = ["."]
+""",
+    "calc/__init__.py": "",
+    "calc/add.py": "def add(a, b):\n    return a + b\n",
+    "contracts/calc-v1.yaml": """\
+# yaml-language-server: $schema=contract.schema.json
+schema: tollens/contract/v1
+id: calc-v1
+version: 1.0.0
+title: Addition
+subject: [calc.add]
+falsifiers:
+  - id: F-CALC-001
+    rule: addition is exact
+    prediction: the error is 0
+    measures: {error: {le: 1e-6}}
+    kills: [off-by-one]
+  - id: F-CALC-002
+    rule: a need that is not met
+    prediction: blocked
+    needs: [{env: TOLLENS_TEST_NEED}]
+    measures: {error: {le: 1e-6}}
+    kills: [off-by-one]
+gates:
+  - {id: GATE-CALC, requires: [F-CALC-001]}
+""",
+    "falsifiers/test_calc.py": """\
+import pytest
+from calc.add import add
+
+
+@pytest.mark.falsifies("F-CALC-001")
+def test_add(observe, tmp_path):
+    (tmp_path / "note.txt").write_text("seen")
+    observe.attach(tmp_path / "note.txt")
+    observe("error", abs(add(2, 2) - 4))
+
+
+@pytest.mark.falsifies("F-CALC-002")
+def test_blocked(observe):
+    observe("error", abs(add(1, 2) - 3))
+""",
+    "falsifiers/saboteurs/calc.py": """\
+def off_by_one(plant):
+    "Adds one too many."
+    plant("calc.add.add", lambda add: lambda a, b: add(a, b) + 1)
+""",
+}
+CONTRACT, EVIDENCE = "contracts/calc-v1.yaml", "evidence/calc-v1/evidence.json"
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A project whose evidence was recorded by a real run and committed."""
+    root = tmp_path_factory.mktemp("project")
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    _git(root, "init", "-q")
+    _commit(root)
+    command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--sabotage"]
+    environment = {key: value for key, value in os.environ.items() if key != "CI"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _commit(root)
+    return root
+
+
+@pytest.fixture
+def project(recorded, tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    shutil.copytree(recorded, root)
+    monkeypatch.chdir(root)
+    return root
+
+
+def _git(root, *arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+
+def _commit(root):
+    _git(root, "add", "-A")
+    _git(root, "commit", "-qm", "state", "--allow-empty")
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def tollens(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tollens", *arguments])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+def _edit(path, old, new):
+    text = Path(path).read_text()
+    assert old in text, f"{old!r} is not in {path}"
+    Path(path).write_text(text.replace(old, new, 1))
+
+
+def _set_need(monkeypatch):
+    monkeypatch.setenv("TOLLENS_TEST_NEED", "1")
+
+
+def _refute(monkeypatch):
+    _edit("calc/add.py", "a + b", "a - b")
+    command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--record=auto"]
+    subprocess.run(command, capture_output=True)
+
+
+# rule -> (what breaks it, the file it is found in, text on that line, severity)
+BREAKS = {
+    "yaml": (
+        lambda m: _edit(CONTRACT, "id: calc-v1", "id: calc-v1\nid: x"),
+        CONTRACT,
+        "id: x",
+        "error",
+    ),
+    "schema": (
+        lambda m: _edit(CONTRACT, "title: Addition", "titel: Addition"),
+        CONTRACT,
+        "titel",
+        "error",
+    ),
+    "modeline": (lambda m: _edit(CONTRACT, "# yaml-", "# Yaml-"), CONTRACT, "# Yaml-", "warning"),
+    "subject": (lambda m: _edit(CONTRACT, "calc.add", "calc.sub"), CONTRACT, "subject", "error"),
+    "unbound": (
+        lambda m: _edit("falsifiers/test_calc.py", "F-CALC-002", "F-CALC-001"),
+        CONTRACT,
+        "id: F-CALC-002",
+        "error",
+    ),
+    "dangling": (
+        lambda m: _edit("falsifiers/test_calc.py", "F-CALC-002", "F-CALC-009"),
+        "falsifiers/test_calc.py",
+        "F-CALC-009",
+        "error",
+    ),
+    "no-saboteur": (
+        lambda m: _edit(CONTRACT, "    kills: [off-by-one]\n", ""),
+        CONTRACT,
+        "id: F-CALC-001",
+        "error",
+    ),
+    "saboteur": (
+        lambda m: _edit(CONTRACT, "kills: [off-by-one]", "kills: [off-by-two]"),
+        CONTRACT,
+        "off-by-two",
+        "error",
+    ),
+    "unused-saboteur": (
+        lambda m: Path("falsifiers/saboteurs/idle.py").write_text(
+            'def idle(plant):\n    "Idle."\n'
+        ),
+        "falsifiers/saboteurs/idle.py",
+        "def idle",
+        "warning",
+    ),
+    "moved-claims": (lambda m: _edit(CONTRACT, "1e-6", "1e-3"), CONTRACT, "version", "error"),
+    "evidence": (
+        lambda m: _edit(EVIDENCE, "CORROBORATED", "FALSIFIED"),
+        CONTRACT,
+        "schema:",
+        "error",
+    ),
+    "no-evidence": (lambda m: Path(EVIDENCE).unlink(), CONTRACT, "id: F-CALC-001", "error"),
+    "stale": (
+        lambda m: _edit("calc/add.py", "a + b", "b + a"),
+        CONTRACT,
+        "id: F-CALC-001",
+        "error",
+    ),
+    "unproven": (
+        lambda m: _edit("falsifiers/saboteurs/calc.py", "+ 1", "+ 2"),
+        CONTRACT,
+        "id: F-CALC-001",
+        "error",
+    ),
+    "refuted": (_refute, CONTRACT, "id: F-CALC-001", "error"),
+    "blocker-gone": (_set_need, CONTRACT, "id: F-CALC-002", "warning"),
+    "history": (
+        lambda m: _edit(CONTRACT, "to: PARTIAL", "to: ACTIVE"),
+        CONTRACT,
+        "- date",
+        "error",
+    ),
+    "orphan": (
+        lambda m: shutil.copytree("evidence/calc-v1", "evidence/gone-v1"),
+        "evidence/gone-v1/evidence.json",
+        "{",
+        "warning",
+    ),
+}
+
+
+@pytest.mark.falsifies("TOLLENS-CLI-001")
+def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypatch):
+    silent, misplaced = [], []
+    for rule, (break_it, path, text, severity) in BREAKS.items():
+        with monkeypatch.context() as patches:
+            _git(project, "checkout", "-q", ".")
+            _git(project, "clean", "-fdq")
+            patches.delenv("CI", raising=False)
+            break_it(patches)
+            findings = tollens("check", "--format", "json").json["findings"]
+        found = [finding for finding in findings if finding["rule"] == rule]
+        if not found:
+            silent.append(rule)
+        elif not any(_is_at(finding, path, text, severity) for finding in found):
+            misplaced.append((rule, found))
+        if silent or misplaced:
+            break
+    observe("silent_rules", len(silent))
+    observe("misplaced_findings", len(misplaced))
+    observe("untried_rules", len(RULES.keys() - BREAKS.keys()))
+    assert not silent and not misplaced, (silent, misplaced)
+
+
+def _is_at(finding, path, text, severity):
+    if finding["path"] != path or finding["severity"] != severity:
+        return False
+    lines = Path(path).read_text().splitlines() if Path(path).exists() else [text]
+    return text in lines[finding["line"] - 1] and finding["found"] and finding["hint"] is not None
+
+
+@pytest.mark.falsifies("TOLLENS-CLI-002")
+def test_a_sound_project_gives_no_finding(project, tollens, observe):
+    checked = tollens("check", "--format", "json")
+    others = [tollens("verify"), tollens("verify", "--history"), tollens("status")]
+    observe("findings", len(checked.json["findings"]))
+    observe("nonzero_exits", sum(ran.code != 0 for ran in [checked, *others]))
+
+
+ALTERATIONS = {
+    "a verdict": lambda: _edit(EVIDENCE, '"CORROBORATED"', '"FALSIFIED"'),
+    "a value": lambda: _edit(EVIDENCE, '"margin": 1e-06', '"margin": 1e-05'),
+    "white space": lambda: _edit(EVIDENCE, "{\n", "{ \n"),
+    "the status": lambda: _edit(CONTRACT, "to: PARTIAL_ALGORITHM_LEVEL", "to: ACTIVE_RUNTIME"),
+    "the whole history": lambda: Path(CONTRACT).write_text(FILES[CONTRACT]),
+    "an attachment": lambda: next(Path("evidence").rglob("*-note.txt")).write_text("other"),
+    "a lost attachment": lambda: next(Path("evidence").rglob("*-note.txt")).unlink(),
+    "another's evidence": lambda: _move_evidence(),
+}
+
+
+def _move_evidence():
+    shutil.move("evidence/calc-v1", "evidence/other-v1")
+
+
+@pytest.mark.falsifies("TOLLENS-CLI-003")
+def test_what_is_altered_by_hand_does_not_verify(project, tollens, observe):
+    unnoticed = []
+    for name, alter in ALTERATIONS.items():
+        _git(project, "checkout", "-q", ".")
+        _git(project, "clean", "-fdq")
+        alter()
+        ran = tollens("verify", "--history")
+        if ran.code != 1 or "FAILS" not in ran.out:
+            unnoticed.append(name)
+    observe("unnoticed_alterations", len(unnoticed))
+    observe("alterations", len(ALTERATIONS))
+    assert not unnoticed, unnoticed
+
+
+USES = [
+    (["check"], 0),
+    (["check", "contracts/calc-v1.yaml"], 0),
+    (["check", "absent.yaml"], 2),
+    (["check", "calc"], 2),
+    (["check", "--no-such-option"], 2),
+    (["status", "absent.yaml"], 2),
+    (["verify", "evidence"], 0),
+    (["verify", "absent"], 1),
+    (["verify", "calc"], 2),
+    (["explain", "F-CALC-001"], 0),
+    (["explain", "GATE-CALC"], 0),
+    (["explain", "stale"], 0),
+    (["explain", "F-NOPE-001"], 2),
+    (["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"], 0),
+    (["diff", "HEAD:contracts/calc-v1.yaml", "absent.yaml"], 2),
+    (["schema"], 0),
+    (["schema", "evidence"], 0),
+    (["schema", "nothing"], 2),
+    (["nothing"], 2),
+    (["--version"], 0),
+]
+
+
+@pytest.mark.falsifies("TOLLENS-CLI-004")
+def test_bad_usage_is_told_and_the_exit_code_is_as_documented(project, tollens, observe):
+    ran = {" ".join(arguments): (tollens(*arguments), code) for arguments, code in USES}
+    wrong = {name: each.code for name, (each, code) in ran.items() if each.code != code}
+    told = [each.out + each.err for each, _ in ran.values()]
+    observe("wrong_exits", len(wrong))
+    observe("tracebacks", sum("Traceback" in text for text in told))
+    observe("silent_failures", sum(not text.strip() for text in told))
+    assert not wrong, wrong
+
+
+COMMANDS = {
+    "check": ["check"],
+    "status": ["status"],
+    "verify": ["verify", "--history"],
+    "explain": ["explain", "F-CALC-001"],
+    "diff": ["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"],
+    "new": ["new", "other-v1", "--subject", "calc.add"],
+    "schema": ["schema"],
+}
+
+
+@pytest.mark.falsifies("TOLLENS-CLI-005")
+def test_output_is_readable_and_parses(project, tollens, observe):
+    helps = {name: tollens(name, "--help").out for name in COMMANDS}
+    wide = [
+        line
+        for name, arguments in COMMANDS.items()
+        if name not in ("schema", "new", "explain")
+        for line in tollens(*arguments).out.splitlines()
+        if len(line) > 80
+    ]
+    observe("helps_without_example", sum("Examples:" not in text for text in helps.values()))
+    observe("wide_lines", len(wide))
+    unparsable = [
+        name
+        for name, arguments in COMMANDS.items()
+        if not _parses(tollens(*arguments, "--format", "json").out)
+    ]
+    observe("unparsable_outputs", len(unparsable))
+
+
+def _parses(text):
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+@pytest.mark.falsifies("TOLLENS-CLI-006")
+def test_a_new_contract_is_valid_and_refuted_until_it_measures(project, tollens, observe):
+    assert tollens("new", "other-v1", "--subject", "calc.add").code == 0
+    written = [
+        "contracts/other-v1.yaml",
+        "falsifiers/test_other.py",
+        "falsifiers/saboteurs/other.py",
+    ]
+    findings = tollens("check", "--format", "json").json["findings"]
+    rules = {each["rule"] for each in findings if each["path"] == written[0]}
+    command = [sys.executable, "-m", "pytest", "-q", "--contract", written[0], "--record=never"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    texts = {path: f"mine: {Path(path).read_text()}" for path in written}
+    for path, text in texts.items():
+        Path(path).write_text(text)
+    tollens("new", "other-v1", "--subject", "calc.add")
+    kept = [Path(path).read_text() == text for path, text in texts.items()]
+    refuted = re.search(r"^ +FALSIFIED", done.stdout, re.MULTILINE)
+    observe("unexpected_rules", len(rules - {"no-evidence"}))
+    observe("fails_until_written", done.returncode == 1 and refuted is not None)
+    observe("overwritten_files", kept.count(False))
