@@ -1,9 +1,10 @@
 """Settings of every test run here: one thread for the small models' arithmetic.
 
-The models of the falsifiers are so small that a second thread only waits, and under `-n 2` the
-threads of two workers would wait for each other. Set OMP_NUM_THREADS to choose otherwise.
+A second thread only waits on models this small, and under `-n 2` the threads of two workers wait
+for each other. A real model (QWEN3_MOE_GGUF_PATH) gets all the threads there are.
 """
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+if not os.environ.get("QWEN3_MOE_GGUF_PATH"):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

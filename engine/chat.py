@@ -48,7 +48,8 @@ class ChatTemplate:
         tokens = metadata.get("tokenizer.ggml.tokens", [])
         named = {f"{name}_token": f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos")}
         ids = {name: metadata[key] for name, key in named.items() if key in metadata}
-        return cls(text, {name: tokens[i] for name, i in ids.items() if 0 <= i < len(tokens)})
+        known = {name: i for name, i in ids.items() if i in range(len(tokens))}
+        return cls(text, {name: tokens[i] for name, i in known.items()})
 
 
 Source = str | Path | ChatTemplate

@@ -82,7 +82,8 @@ class _Keys:
 
     def positive(self, key: str) -> float:
         value = self._need(key, "a positive number")
-        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value < float("inf"):
             raise self.wrong(key, value, "a positive number")
         return float(value)
 

@@ -52,7 +52,8 @@ def generate(
 
     The prompt goes through the model in one pass, then each token alone; `cache` may hold what
     came before `ids`. It also ends when the context or the cache is full. The same seed gives
-    the same tokens. Errors in the arguments are raised here, not at the first token.
+    the same tokens. Raises `EngineError` and `PromptError` for its arguments here, not at the
+    first token.
     """
     sampling = Sampling(temperature, top_k, top_p, min_p)
     start = 0 if cache is None else cache.length
@@ -94,7 +95,9 @@ def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
     logits = logits.cpu()
     if sampling.temperature == 0:
         return int(logits.argmax())
-    probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
+    # Float64 and the maximum at 0, because a temperature may be too small for a float32.
+    scaled = (logits.double() - logits.max()) / sampling.temperature
+    probabilities = torch.softmax(scaled, dim=-1)
     kept = keep(probabilities, sampling)
     return int(torch.multinomial(kept, 1, generator=generator))
 

@@ -6,7 +6,7 @@ architectures part. Weights stay encoded in the mapped file and are decoded when
 """
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import prod, sqrt
 from pathlib import Path
 
 import torch
@@ -22,7 +22,11 @@ from engine.quant import Weight, linear, row_bytes
 
 
 def load(path: str | Path, device: str = "cpu") -> "Model":
-    """Open the GGUF at `path` and check that it holds every tensor, in its right shape."""
+    """Open the GGUF at `path` and check that it holds every tensor, in its right shape.
+
+    Raises `FormatError` for the file or its metadata, `TensorError` for a tensor, and
+    `EngineError` for a device that is not there. No weight is decoded yet.
+    """
     return Model.from_file(open_gguf(path), device)
 
 
@@ -67,21 +71,23 @@ class Model:
     ) -> Tensor:
         """Float32 logits [T, V] of `ids` placed after what `cache` holds, which grows by T.
 
-        With `last_only`, [1, V] for the last position alone.
+        With `last_only`, [1, V] for the last position alone. Raises `PromptError` for ids that
+        are none, outside the vocabulary or beyond the context, and where the cache is full.
         """
         start = 0 if cache is None else cache.length
         check_ids(ids, start, self.config)
         positions = torch.arange(start, start + len(ids), device=self.device)
         x = self.weight("token_embd").rows(ids, self.device)  # [T, H]
         for layer in range(self.config.block_count):
-            x = x + attend(self, layer, self._norm(f"blk.{layer}.attn_norm", x), positions, cache)
-            x = x + feed_forward(self, layer, self._norm(f"blk.{layer}.ffn_norm", x))
+            x = x + attend(self, layer, self.norm(f"blk.{layer}.attn_norm", x), positions, cache)
+            x = x + feed_forward(self, layer, self.norm(f"blk.{layer}.ffn_norm", x))
         if cache is not None:
             cache.advance(len(ids))
-        x = self._norm("output_norm", x[-1:] if last_only else x)
+        x = self.norm("output_norm", x[-1:] if last_only else x)
         return linear(x, self._output())  # [T, V]
 
-    def _norm(self, name: str, x: Tensor) -> Tensor:
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """RMSNorm of x [..., n] by the gain `name` [n]."""
         return rms_norm(x, self.weight(name).dequantise(self.device), self.config.rms_epsilon)
 
     def _output(self) -> Weight:
@@ -124,8 +130,8 @@ def attend(model: Model, layer: int, x: Tensor, positions: Tensor, cache: KVCach
     q = _heads(linear(x, model.weight(f"{block}.attn_q")), c.head_count)
     k = _heads(linear(x, model.weight(f"{block}.attn_k")), c.head_count_kv)
     v = _heads(linear(x, model.weight(f"{block}.attn_v")), c.head_count_kv)
-    q = rope(model._norm(f"{block}.attn_q_norm", q), positions, c.rope_base)
-    k = rope(model._norm(f"{block}.attn_k_norm", k), positions, c.rope_base)
+    q = rope(model.norm(f"{block}.attn_q_norm", q), positions, c.rope_base)
+    k = rope(model.norm(f"{block}.attn_k_norm", k), positions, c.rope_base)
     if cache is not None:
         k, v = cache.append(layer, k, v)
     mixed = attention(q, k, v).transpose(0, 1).flatten(1)  # [T, heads * D]
@@ -223,19 +229,17 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, RawTensor]) -> None
         if name not in tensors:
             raise TensorError(f"{name}: found nothing in the file, expected shape {list(shape)}")
         _check_tensor(name, tensors[name], shape)
-    for name in tensors.keys() - expected.keys():
+    unexpected = [name for name in tensors if name not in expected]
+    if unexpected:
         raise TensorError(
-            f"{name}: found in the file, expected no such tensor in {config.architecture}"
+            f"{unexpected[0]}: found in the file, expected no such tensor in {config.architecture}"
         )
 
 
 def _check_tensor(name: str, tensor: RawTensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise TensorError(f"{name}: found shape {list(tensor.shape)}, expected {list(shape)}")
-    rows = 1
-    for size in shape[:-1]:
-        rows *= size
-    size = rows * row_bytes(tensor.type, shape[-1], name)
+    size = prod(shape[:-1]) * row_bytes(tensor.type, shape[-1], name)
     if tensor.raw.size != size:
         raise TensorError(f"{name}: found {tensor.raw.size} bytes of data, expected {size}")
 

@@ -15,17 +15,18 @@ from engine.quant import Weight, linear
 def route(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Choose `k` experts for each token from router logits [T, E].
 
-    Returns weights (float32 [T, K], each row sums to 1) and experts (int64 [T, K]), the most
-    probable first; of equally probable experts the lowest index goes first.
+    Returns weights (float32 [T, K], each row sums to 1) and experts (int64 [T, K]), the largest
+    logit first; of equal logits the lowest index goes first. Raises `TensorError`.
     """
     if logits.dim() != 2:
         raise TensorError(f"router logits: found shape {list(logits.shape)}, expected [T, E]")
     if not 1 <= k <= logits.shape[1]:
         raise TensorError(f"router: found k = {k}, expected 1 to {logits.shape[1]} experts")
-    probabilities = torch.softmax(logits.float(), dim=-1)
-    ranked, order = torch.sort(probabilities, dim=-1, descending=True, stable=True)
-    chosen = ranked[:, :k]  # [T, K]
-    return chosen / chosen.sum(dim=-1, keepdim=True), order[:, :k]
+    # Ranked by logit: far below the maximum, different experts have the same probability, 0.
+    experts = torch.sort(logits, dim=-1, descending=True, stable=True).indices[:, :k]  # [T, K]
+    weights = torch.softmax(logits.float(), dim=-1).gather(1, experts)
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return weights, experts
 
 
 def expert_feed_forward(x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:

@@ -97,11 +97,14 @@ def _encode_q4_k(x: Tensor) -> Tensor:
 
 
 def _encode_q6_k(x: Tensor) -> Tensor:
-    """[N, 256] floats by the largest magnitude of each 16."""
+    """[N, 256] floats by the number of largest magnitude in each 16, which becomes -32.
+
+    So a scale is negative where that number is positive, as in llama.cpp's files.
+    """
     x = x.reshape(-1, 16, 16)
-    step = x.abs().amax(dim=2) / 31  # [N, 16]
-    d = (step.amax(dim=1, keepdim=True) / 127).half()  # [N, 1]
-    scale = _ratio(step, d.float()).clamp(0, 127)
+    step = x.gather(2, x.abs().argmax(dim=2, keepdim=True)).squeeze(2) / -32  # [N, 16]
+    d = (step.abs().amax(dim=1, keepdim=True) / 127).half()  # [N, 1]
+    scale = _ratio(step, d.float()).clamp(-127, 127)
     q = _ratio(x, (d.float() * scale)[:, :, None]).clamp(-32, 31) + 32
     q = q.to(torch.uint8).reshape(-1, 2, 4, 32)
     low, high = q & 0x0F, q >> 4

@@ -14,6 +14,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import inspect
 import mmap
 import sys
 from collections.abc import Callable, Iterator
@@ -110,7 +111,12 @@ class Planting:
             self.reached[0] = 1
             return planted(*args, **kwargs)
 
-        return reached
+        @functools.wraps(original, updated=())
+        async def reached_later(*args: Any, **kwargs: Any) -> Any:
+            said = reached(*args, **kwargs)
+            return await said if inspect.isawaitable(said) else said
+
+        return reached_later if inspect.iscoroutinefunction(original) else reached
 
     def _references(self, original: Any, owner: Any) -> Iterator[tuple[Any, str]]:
         for module in list(sys.modules.values()):

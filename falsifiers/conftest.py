@@ -1,0 +1,40 @@
+"""The model files that falsifiers share: the embedded default, and the real one if it is given."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL = os.environ.get("QWEN3_MOE_GGUF_PATH")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small qwen3moe GGUF; its name does not say so, to catch a dispatch by file name."""
+    return write_fixture(tmp_path_factory.mktemp("fixture") / "tiny.gguf", "qwen3moe")
+
+
+@pytest.fixture(scope="session")
+def tiny_dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dense qwen3 GGUF, whose name says otherwise."""
+    return write_fixture(tmp_path_factory.mktemp("fixture") / "moe.gguf", "qwen3")
+
+
+@pytest.fixture(scope="session")
+def gguf(tiny: Path) -> Path:
+    """The qwen3moe GGUF to judge: the real one at QWEN3_MOE_GGUF_PATH, else the embedded one."""
+    return Path(REAL or tiny)
+
+
+@pytest.fixture
+def observe_model(observe, gguf: Path):
+    """`observe`, at level runtime where `gguf` is a real file."""
+    if REAL:
+        observe.at("runtime", artifact=gguf)
+    return observe
+
+
+def write_fixture(path: Path, architecture: str) -> Path:
+    import engine  # here, because the harness's own falsifiers do without torch
+
+    return engine.write_fixture(path, architecture=architecture)

@@ -1,0 +1,141 @@
+"""Faults in loading and in the forward pass: each gives a model that still writes fluent text."""
+
+from dataclasses import replace
+
+import torch
+
+from engine.errors import TensorError
+
+
+def qk_norm_missing(plant):
+    """Queries and keys go into RoPE without their RMSNorm."""
+
+    def fault(norm):
+        def faulty(self, name, x):
+            return x if name.endswith(("attn_q_norm", "attn_k_norm")) else norm(self, name, x)
+
+        return faulty
+
+    plant("engine.model.Model.norm", fault)
+
+
+def rope_base_1e4(plant):
+    """The RoPE base is the usual 10,000 and not the file's."""
+    plant("engine.model.rope", lambda rope: lambda x, positions, base: rope(x, positions, 1e4))
+
+
+def rope_interleaved(plant):
+    """RoPE rotates the neighbours (2i, 2i+1) and not the halves (i, i + D/2)."""
+
+    def fault(rope):
+        def faulty(x, positions, base):
+            halves = torch.cat([x[..., 0::2], x[..., 1::2]], dim=-1)
+            a, b = rope(halves, positions, base).chunk(2, dim=-1)
+            return torch.stack([a, b], dim=-1).flatten(-2)
+
+        return faulty
+
+    plant("engine.model.rope", fault)
+
+
+def norm_epsilon_hard_coded(plant):
+    """The epsilon of every RMSNorm is 1e-6 and not the file's."""
+    plant("engine.model.rms_norm", lambda rms_norm: lambda x, gain, _: rms_norm(x, gain, 1e-6))
+
+
+def causal_mask_missing(plant):
+    """Every position attends to those after it too."""
+
+    def fault(attention):
+        def faulty(q, k, v):
+            group = q.shape[0] // k.shape[0]
+            k, v = k.repeat_interleave(group, dim=0), v.repeat_interleave(group, dim=0)
+            return torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, dim=-1) @ v
+
+        return faulty
+
+    plant("engine.model.attention", fault)
+
+
+def _blocks(plant, kind, size, change):
+    """Change the bytes of every block of one tensor type before they are decoded."""
+
+    def fault(dequantise):
+        def faulty(raw, type_, *args, **kwargs):
+            if type_ == kind:
+                raw = change(raw.reshape(-1, size).copy()).reshape(-1)
+            return dequantise(raw, type_, *args, **kwargs)
+
+        return faulty
+
+    plant("engine.quant.dequantise", fault)
+
+
+def q6_k_scale_sign_dropped(plant):
+    """Q6_K's scales lose their sign: half the sub-blocks come out negated."""
+
+    def positive(blocks):
+        scales = blocks[:, 192:208].view("int8")
+        blocks[:, 192:208] = abs(scales.astype("int16")).astype("uint8")
+        return blocks
+
+    _blocks(plant, "Q6_K", 210, positive)
+
+
+def q4_k_minimum_added(plant):
+    """Q4_K's minimum is added to the scaled value and not subtracted from it."""
+
+    def negated(blocks):
+        blocks[:, 3] ^= 0x80  # the sign bit of dmin
+        return blocks
+
+    _blocks(plant, "Q4_K", 144, negated)
+
+
+def q4_k_nibbles_swapped(plant):
+    """Q4_K's high nibble is read before the low one."""
+
+    def swapped(blocks):
+        blocks[:, 16:] = blocks[:, 16:] >> 4 | blocks[:, 16:] << 4
+        return blocks
+
+    _blocks(plant, "Q4_K", 144, swapped)
+
+
+def missing_tensors_accepted(plant):
+    """The loader does not compare the file's tensors with the architecture's."""
+    plant("engine.model.check_tensors", lambda check: lambda config, tensors: None)
+
+
+def tensor_error_names_nothing(plant):
+    """The loader refuses a bad file without saying which tensor is wrong."""
+
+    def fault(check_tensors):
+        def faulty(config, tensors):
+            try:
+                check_tensors(config, tensors)
+            except TensorError as error:
+                raise TensorError("the model cannot be loaded") from error
+
+        return faulty
+
+    plant("engine.model.check_tensors", fault)
+
+
+def dense_loader_used(plant):
+    """Every file is loaded as a dense model: its feed-forward has no experts."""
+
+    def fault(from_metadata):
+        def faulty(cls, metadata):
+            config = from_metadata(cls, metadata)
+            width = config.feed_forward_length or config.expert_feed_forward_length
+            return replace(config, architecture="qwen3", feed_forward_length=width)
+
+        return faulty
+
+    plant("engine.config.ModelConfig.from_metadata", fault)
+
+
+def generation_ends_at_once(plant):
+    """The last token of the vocabulary, which ends the turn, is always drawn."""
+    plant("engine.generate.sample", lambda sample: lambda logits, *_: logits.shape[-1] - 1)

@@ -1,0 +1,254 @@
+"""The engine's own HTTP server on a qwen3moe GGUF, booted for real and asked over a socket.
+
+Oracles: greedy generation from a ChatML prompt that is written out here, so that neither the
+server nor its template can vouch for itself; a count of the feed-forward calls; the log. The file
+is the embedded default, or the one at QWEN3_MOE_GGUF_PATH, which is then observed at runtime.
+"""
+
+import json
+import logging
+import runpy
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+import uvicorn
+
+import engine.model
+import engine.moe
+from engine.server import create_app
+
+NAME = "served"
+SYSTEM = "You are a helpful assistant."
+PROMPT = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "<|im_start|>user\n{question}<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+QUESTIONS = ("What is the capital of France?", "Say 漢字 and 🎉.", "def is_prime(number):")
+LIMITS = (1, 3, 9)  # max_tokens
+EMPTY = "matmul weight has EMPTY data buffer"
+
+
+@pytest.fixture(scope="module")
+def model(gguf: Path) -> engine.Model:
+    return engine.load(gguf)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(gguf: Path) -> engine.Tokenizer:
+    return engine.Tokenizer.from_gguf(gguf)
+
+
+@pytest.fixture(scope="module")
+def url(model, tokenizer, gguf) -> Iterator[str]:
+    app = create_app(model, tokenizer, name=NAME, template=gguf)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        server.should_exit = True
+        thread.join()
+
+
+def body(question: str, max_tokens: int) -> dict[str, object]:
+    said = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+    return {"model": NAME, "messages": said, "max_tokens": max_tokens, "temperature": 0}
+
+
+def post(url: str, question: str, max_tokens: int, **more: object) -> httpx.Response:
+    fields = body(question, max_tokens) | more
+    return httpx.post(f"{url}/chat/completions", json=fields, timeout=3600)
+
+
+def generated(model, tokenizer, question: str, max_tokens: int) -> tuple[list[int], list[int]]:
+    """The prompt's ids by the literal ChatML, and the ids that greedily follow them."""
+    ids = tokenizer.encode(PROMPT.format(question=question))
+    stop = tokenizer.eos_ids
+    return ids, list(engine.generate(model, ids, max_tokens=max_tokens, stop_ids=stop))
+
+
+def differing(found: str, expected: str) -> int:
+    return sum(a != b for a, b in zip_longest(found, expected))
+
+
+@pytest.mark.falsifies("FALSIFY-QWEN3_MOE_SERVE_DISPATCH_V1_001")
+def test_the_answer_is_what_the_model_says_to_the_literal_prompt(
+    observe_model, url, model, tokenizer
+):
+    response = post(url, QUESTIONS[0], max_tokens=32)
+    prompt, made = generated(model, tokenizer, QUESTIONS[0], max_tokens=32)
+    answer = response.json()
+    said = [choice["message"] for choice in answer.get("choices", [])]
+    texts = [message["content"] for message in said if message["role"] == "assistant"]
+    found = answer.get("usage", {}).get("prompt_tokens", 0)
+    observe_model("status", response.status_code)
+    observe_model("non_empty_messages", sum(bool(text.strip()) for text in texts))
+    observe_model("differing_characters", differing("".join(texts), tokenizer.decode(made)))
+    observe_model("prompt_tokens_off_by", abs(found - len(prompt)))
+
+
+@pytest.mark.falsifies("FALSIFY-QWEN3_MOE_SERVE_DISPATCH_V1_002")
+def test_the_dense_feed_forward_is_never_called(observe_model, url, model, monkeypatch):
+    dense, experts = Counter(), Counter()
+    spy(monkeypatch, engine.model, "dense_feed_forward", dense)
+    spy(monkeypatch, engine.moe, "moe_feed_forward", experts)
+    post(url, QUESTIONS[0], max_tokens=8)
+    layers = range(model.config.block_count)
+    calls = [experts[f"blk.{layer}.ffn_gate_inp.weight"] for layer in layers]
+    observe_model("dense_calls", dense.total())
+    observe_model("moe_calls_per_layer", min(calls))
+
+
+def spy(monkeypatch, module: ModuleType, name: str, calls: Counter) -> None:
+    """Count the calls of a feed-forward by the name of its first weight."""
+    original = getattr(module, name)
+
+    def counted(x, weight, *args):
+        calls[weight.name] += 1
+        return original(x, weight, *args)
+
+    monkeypatch.setattr(module, name, counted)
+
+
+@pytest.mark.falsifies("FALSIFY-QWEN3_MOE_SERVE_DISPATCH_V1_003")
+def test_the_guard_for_empty_weights_fires_on_the_dense_route_and_never_while_serving(
+    observe_model, url, gguf, caplog
+):
+    caplog.set_level(logging.DEBUG, logger="engine")
+    post(url, QUESTIONS[0], max_tokens=8)
+    observe_model("log_lines_while_serving", len(empty_lines(caplog)))
+    caplog.clear()
+    astray = engine.load(gguf)
+    astray.config = replace(astray.config, architecture="qwen3")
+    observe_model("refused_on_the_dense_route", raises_tensor_error(astray))
+    errors = [r for r in empty_lines(caplog) if r.levelno == logging.ERROR]
+    observe_model("log_lines_on_the_dense_route", len(errors))
+
+
+def empty_lines(caplog) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if EMPTY in record.getMessage()]
+
+
+def raises_tensor_error(model: engine.Model) -> bool:
+    try:
+        model.logits([0])
+    except engine.TensorError:
+        return True
+    return False
+
+
+@pytest.mark.falsifies("FALSIFY-QWEN3_MOE_SERVE_DISPATCH_V1_005")
+def test_the_streamed_answer_is_the_unstreamed_one(observe_model, url, model, tokenizer):
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=3600) as client:
+        for question in QUESTIONS:
+            prompt, made = generated(model, tokenizer, question, max(LIMITS))
+            for limit in LIMITS:
+                whole = client.chat.completions.create(**body(question, limit))
+                text, usage = streamed(client, body(question, limit))
+                expected = (len(prompt), len(made[:limit]), len(prompt) + len(made[:limit]))
+                wrong = [counts(each) != expected for each in (whole.usage, usage)]
+                observe_model("differing_characters", differing(text, content(whole)))
+                observe_model("wrong_usages", sum(wrong))
+    events = [post(url, each, 4, stream=True).text.split("\n\n") for each in QUESTIONS]
+    closed = [e[-2:] == ["data: [DONE]", ""] and e.count("data: [DONE]") == 1 for e in events]
+    observe_model("streams_without_done", closed.count(False))
+
+
+def streamed(client, fields: dict[str, object]) -> tuple[str, object]:
+    """The text and the usage of a streamed answer."""
+    text, usage = "", None
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    for chunk in client.chat.completions.create(**fields, **options):
+        text += "".join(choice.delta.content or "" for choice in chunk.choices)
+        usage = chunk.usage or usage
+    return text, usage
+
+
+def content(completion) -> str:
+    return completion.choices[0].message.content
+
+
+def counts(usage) -> tuple[int, int, int] | None:
+    return usage and (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+
+
+@pytest.mark.falsifies("FALSIFY-QWEN3_MOE_SERVE_DISPATCH_V1_004")
+def test_the_agentic_bench_is_passed_by_the_model_and_not_by_an_idle_student(
+    observe, gguf, tmp_path, monkeypatch
+):
+    observe.at("runtime", artifact=gguf)
+    with idle_student() as (idle_url, asked):
+        idle = bench(idle_url, tmp_path / "idle", monkeypatch)
+    observe("idle_student_pass_rate", idle["student_pass_rate"])
+    observe("questions_to_the_idle_student", len(asked))
+    assert asked and not idle["student_pass_rate"], "the control fails, so hours would be wasted"
+    with endpoint(gguf) as served_url:
+        scores = bench(served_url, tmp_path / "model", monkeypatch)
+    observe("student_pass_rate", scores["student_pass_rate"])
+    observe("fixtures", scores["fixtures"])
+    observe.attach(tmp_path / "model" / "scores.json")
+
+
+@contextmanager
+def endpoint(gguf: Path) -> Iterator[str]:
+    """The URL of `python -m engine serve`, in a process of its own."""
+    command = [sys.executable, "-m", "engine", "serve", str(gguf), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+@contextmanager
+def idle_student() -> Iterator[tuple[str, list[str]]]:
+    """An endpoint that answers every question with the same shrug, and what it was asked."""
+    asked: list[str] = []
+    message = {"role": "assistant", "content": "I do not know."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+
+    class Shrug(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802 (http.server's name)
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            said = {"id": "0", "object": "chat.completion", "created": 0, "model": NAME}
+            data = json.dumps(said | {"choices": [choice], "usage": usage}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Shrug) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+        thread.join()
+
+
+def bench(url: str, out: Path, monkeypatch) -> dict[str, float]:
+    """The scores of `python -m engine bench-agent`, run in this process so that faults reach it."""
+    budgets = ["--fixtures", "20", "--max-turns", "20", "--wall-seconds", "3600"]
+    command = ["engine", "bench-agent", "--url", url, *budgets, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    try:
+        runpy.run_module("engine", run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, f"bench-agent ended with exit code {end.code}"
+    return json.loads((out / "scores.json").read_text())
