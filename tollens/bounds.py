@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -38,6 +40,8 @@ class Measure(Strict):
     end of the interval of the samples or trials that the test observes.
     """
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [k]} for k in KINDS]})
+
     le: Number | None = None
     lt: Number | None = None
     ge: Number | None = None
@@ -49,8 +53,8 @@ class Measure(Strict):
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
+        given = [kind for kind in KINDS if kind in self.model_fields_set]
+        if len(given) != 1 or getattr(self, given[0]) is None:
             found = " and ".join(given) or "none"
             raise ValueError(f"exactly one of {' '.join(KINDS)} is expected; found {found}")
         if self.between and self.between[0] > self.between[1]:
@@ -69,8 +73,8 @@ class Measure(Strict):
 
     def __str__(self) -> str:
         if self.between:
-            return f"in [{show(self.between[0])}, {show(self.between[1])}]"
-        return f"{SIGNS[self.kind]} {show(self.limit)}"
+            return f"in [{exact(self.between[0])}, {exact(self.between[1])}]"
+        return f"{SIGNS[self.kind]} {exact(self.limit)}"
 
     def margin(self, value: Scalar) -> float | None:
         """Distance from the bound, negative where it is broken; None where there is no distance."""
@@ -78,10 +82,10 @@ class Measure(Strict):
         if isinstance(value, str | bool) or isinstance(limit, str | bool):
             return None
         if isinstance(limit, list):
-            return float(min(value - limit[0], limit[1] - value))
+            return min(_distance(value, limit[0]), _distance(limit[1], value))
         if self.kind == "eq":
-            return 0.0 - abs(value - limit)
-        return float(limit - value if self.kind in ("le", "lt") else value - limit)
+            return 0.0 - abs(_distance(value, limit))
+        return _distance(limit, value) if self.kind in ("le", "lt") else _distance(value, limit)
 
     def holds(self, value: Scalar) -> bool:
         """Whether `value` keeps the bound; a non-finite number never does."""
@@ -92,6 +96,14 @@ class Measure(Strict):
         if self.kind == "eq":
             return bool(value == self.limit)
         return not isinstance(value, str) and ORDERS[self.kind](value, self.limit)
+
+
+def _distance(high: float, low: float) -> float:
+    """`high - low`, finite also where a float cannot hold it, so that JSON can."""
+    try:
+        return float(Fraction(high) - Fraction(low))
+    except OverflowError:
+        return math.copysign(sys.float_info.max, 1 if high > low else -1)
 
 
 @dataclass(frozen=True)
@@ -121,31 +133,27 @@ def judge_value(measure: Measure, value: Scalar) -> Judged:
 
 def judge_estimate(measure: Measure, estimate: Estimate) -> Judged:
     """Judge a noisy measure: its bound must hold at the worse end of the interval."""
-    worse = min((estimate.low, estimate.high), key=lambda end: measure.margin(end) or 0.0)
-    held, verdict, note = measure.holds(worse), Verdict.CORROBORATED, ""
+    ends = [end for end in (estimate.low, estimate.high) if math.isfinite(end)]
+    held = len(ends) == 2 and all(measure.holds(end) for end in ends)
+    verdict, note = Verdict.CORROBORATED, ""
     if not measure.holds(estimate.value):
         verdict = Verdict.FALSIFIED
     elif not held:
         verdict = Verdict.INCONCLUSIVE
-        more = trials_to_settle(estimate, _nearest_limit(measure, estimate.value))
+        more = trials_to_settle(estimate, measure.between or [measure.limit])
         note = f"about {more:,} more trials would settle it" if more else "it lies on the bound"
     return Judged(
         value=estimate.value,
         bound=str(measure),
         unit=measure.unit,
         held=held,
-        margin=measure.margin(worse),
-        interval=(estimate.low, estimate.high),
+        margin=min((measure.margin(end) or 0.0 for end in ends), default=None),
+        interval=(estimate.low, estimate.high) if ends else None,
         method=f"{estimate.method} at {estimate.confidence:g}",
         count=estimate.count,
         verdict=verdict,
         note=note,
     )
-
-
-def _nearest_limit(measure: Measure, value: float) -> float:
-    limits: Sequence[float] = measure.between or [measure.limit]
-    return min(limits, key=lambda limit: abs(limit - value))
 
 
 def estimate(measure: Measure, samples: Sequence[float], rate: tuple[int, int] | None) -> Estimate:
@@ -170,3 +178,8 @@ def show(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)
+
+
+def exact(value: object) -> str:
+    """A bound as it is, in the fewest digits; `show` would round it."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else show(value)

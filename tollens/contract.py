@@ -13,7 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictBool, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from tollens.bounds import Measure, Strict
@@ -25,15 +32,18 @@ SCHEMA_ID = "tollens/contract/v1"
 
 Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
 Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+SEMANTIC = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$"
 FALSIFIER_ID = r"^[A-Z][A-Z0-9]*([-_][A-Z0-9]+)+$"
 FalsifierId = Annotated[str, StringConstraints(strict=True, pattern=FALSIFIER_ID)]
-Version = Annotated[str, StringConstraints(strict=True, pattern=r"^\d+\.\d+\.\d+$")]
+Version = Annotated[str, StringConstraints(strict=True, pattern=SEMANTIC)]
 Sha256 = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
 MeasureName = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Need(Strict):
     """Something that must be there before the falsifier can run; exactly one of the keys."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     env: Text | None = None
     device: Literal["cuda"] | None = None
@@ -43,7 +53,8 @@ class Need(Strict):
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
-        if len(self.model_fields_set) != 1:
+        given = self.model_dump(exclude_unset=True)
+        if len(given) != 1 or None in given.values():
             raise ValueError("exactly one of env, device, module, command, file is expected")
         return self
 
@@ -100,7 +111,7 @@ class HistoryEntry(Strict):
     sha256: Sha256
     claims: Sha256
     commit: str | None
-    dirty: bool
+    dirty: StrictBool
     summary: Text
     verdicts: dict[FalsifierId, Discharge] = {}
 
@@ -181,13 +192,15 @@ def _explain(source: Source, errors: Iterable[ErrorDetails]) -> list[Finding]:
     """Validation errors as findings, one for each place (a union fails once for each member)."""
     places: dict[Location, list[ErrorDetails]] = {}
     for error in errors:
-        location = tuple(part for part in error["loc"] if not _is_union_tag(part))
-        places.setdefault(location, []).append(error)
+        places.setdefault(_in_text(error["loc"]), []).append(error)
     return [_finding(source, at, each) for at, each in places.items()]
 
 
-def _is_union_tag(part: int | str) -> bool:
-    return isinstance(part, str) and part in ("bool", "int", "str", "float", "constrained-str")
+def _in_text(location: Location) -> Location:
+    """Where an error stands in the text: without what pydantic adds for a key or a union."""
+    if location[-1:] == ("[key]",):
+        return location[:-1]
+    return location[:-1] if location[-2:-1] == ("eq",) else location
 
 
 def _finding(source: Source, at: Location, errors: list[ErrorDetails]) -> Finding:
@@ -279,6 +292,10 @@ def _reachable(start: str, by_id: Mapping[str, Contract]) -> set[str]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a contract, for editors."""
     schema = Contract.model_json_schema(by_alias=True)
+    for model in (schema, *schema["$defs"].values()):
+        for field in model.get("properties", {}).values():
+            if "patternProperties" in field:
+                field["additionalProperties"] = False
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:{SCHEMA_ID.replace('/', ':')}",

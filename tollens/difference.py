@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -34,7 +35,10 @@ class Change:
 
 def compare(old: Contract, new: Contract) -> list[Change]:
     """Changes from `old` to `new`, the weightiest first."""
-    return sorted(_changes(old, new), key=lambda change: -change.bump)
+    found = list(_changes(old, new))
+    if not found and _claims(old) != _claims(new):
+        found = [Change("claims", "rewritten or reordered", Bump.PATCH)]
+    return sorted(found, key=lambda change: -change.bump)
 
 
 def needed(changes: list[Change]) -> Bump:
@@ -50,6 +54,11 @@ def given(old: Contract, new: Contract) -> Bump:
     return (Bump.MAJOR, Bump.MINOR, Bump.PATCH)[first]
 
 
+def _claims(contract: Contract) -> str:
+    """The claims as text, whatever their version; lists keep their order."""
+    return contract.model_dump_json(exclude={"version", "status_history"})
+
+
 def _changes(old: Contract, new: Contract) -> Iterator[Change]:
     for name in ("title", "description", "references", "equations"):
         if getattr(old, name) != getattr(new, name):
@@ -61,20 +70,20 @@ def _changes(old: Contract, new: Contract) -> Iterator[Change]:
     before = {each.id: each for each in old.falsifiers}
     after = {each.id: each for each in new.falsifiers}
     yield from _members("falsifier", before, after)
-    for name in before.keys() & after.keys():
+    for name in sorted(before.keys() & after.keys()):
         yield from _falsifier(before[name], after[name])
     old_gates = {gate.id: gate for gate in old.gates}
     new_gates = {gate.id: gate for gate in new.gates}
     yield from _members("gate", old_gates, new_gates)
-    for name in old_gates.keys() & new_gates.keys():
+    for name in sorted(old_gates.keys() & new_gates.keys()):
         if old_gates[name] != new_gates[name]:
             yield Change(name, "the gate requires something else", Bump.MAJOR)
 
 
 def _members(kind: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
-    for name in old.keys() - new.keys():
+    for name in sorted(old.keys() - new.keys()):
         yield Change(name, f"{kind} removed", Bump.MAJOR)
-    for name in new.keys() - old.keys():
+    for name in sorted(new.keys() - old.keys()):
         yield Change(name, f"{kind} added", Bump.MINOR)
 
 
@@ -87,46 +96,40 @@ def _falsifier(old: Falsifier, new: Falsifier) -> Iterator[Change]:
         yield Change(f"{old.id}.level", f"{old.level} -> {new.level}", bump)
     if old.needs != new.needs or old.strict_freshness != new.strict_freshness:
         yield Change(old.id, "its needs or its freshness changed", Bump.MAJOR)
-    for saboteur in set(old.kills) - set(new.kills):
+    for saboteur in sorted(set(old.kills) - set(new.kills)):
         yield Change(f"{old.id}.kills", f"{saboteur} need not be killed any more", Bump.MAJOR)
-    for saboteur in set(new.kills) - set(old.kills):
+    for saboteur in sorted(set(new.kills) - set(old.kills)):
         yield Change(f"{old.id}.kills", f"{saboteur} must be killed too", Bump.MINOR)
     prefixed = [
         {f"{old.id}.measures.{name}": m for name, m in each.measures.items()} for each in (old, new)
     ]
     yield from _members("measure", *prefixed)
-    for name in prefixed[0].keys() & prefixed[1].keys():
+    for name in sorted(prefixed[0].keys() & prefixed[1].keys()):
         yield from _measure(name, prefixed[0][name], prefixed[1][name])
 
 
 def _measure(key: str, old: Measure, new: Measure) -> Iterator[Change]:
-    if old == new:
+    if (old.unit, old.confidence) != (new.unit, new.confidence):
+        yield Change(key, "its unit or its confidence changed", Bump.MAJOR)
+    before, after = ((each.kind, type(each.limit), each.limit) for each in (old, new))
+    if before == after:
         return
-    text = f"{old} -> {new}"
-    if str(old) == str(new):
-        bump = Bump.PATCH if old.confidence == new.confidence else Bump.MAJOR
-        yield Change(key, "its unit or its confidence changed", bump)
-    elif _interval(old) is None or _interval(new) is None or old.confidence != new.confidence:
-        yield Change(key, f"another bound: {text}", Bump.MAJOR)
-    else:
-        tighter = _within(new, old)
-        what = "tightened" if tighter else "loosened"
-        yield Change(key, f"{what}: {text}", Bump.MINOR if tighter else Bump.MAJOR)
-
-
-def _interval(measure: Measure) -> tuple[float, float] | None:
-    """What an ordered bound admits, as an interval; None for equality."""
-    infinity = float("inf")
-    if measure.between:
-        return measure.between[0], measure.between[1]
-    if measure.kind == "eq":
-        return None
-    return (-infinity, measure.limit) if measure.kind in ("le", "lt") else (measure.limit, infinity)
-
-
-def _within(new: Measure, old: Measure) -> bool:
     inner, outer = _interval(new), _interval(old)
     if inner is None or outer is None:
-        return False
-    opened = old.kind in ("lt", "gt") and new.kind in ("le", "ge") and new.limit == old.limit
-    return outer[0] <= inner[0] and inner[1] <= outer[1] and not opened
+        yield Change(key, f"another bound: {old} -> {new}", Bump.MAJOR)
+    elif outer[0] <= inner[0] and inner[1] <= outer[1]:
+        yield Change(key, f"tightened: {old} -> {new}", Bump.MINOR)
+    else:
+        yield Change(key, f"loosened: {old} -> {new}", Bump.MAJOR)
+
+
+def _interval(measure: Measure) -> tuple[tuple[float, bool], tuple[float, bool]] | None:
+    """What an ordered bound admits: (low, excluded) and (high, included); None for equality."""
+    if measure.kind == "eq":
+        return None
+    low, high = (-math.inf, True), (math.inf, False)
+    if measure.between:
+        return (measure.between[0], False), (measure.between[1], True)
+    if measure.kind in ("le", "lt"):
+        return low, (measure.limit, measure.kind == "le")
+    return (measure.limit, measure.kind == "gt"), high

@@ -82,8 +82,8 @@ class Sources:
             tree = ast.parse(file.read_bytes())
         except SyntaxError:
             return
-        for name in imported_names(tree, path):
-            found = self.module(name)
+        for names in imported_names(tree, path):
+            found = next(filter(None, map(self.module, names)), None)
             if found:
                 yield found
 
@@ -134,17 +134,19 @@ def today(contract: Contract, sources: Sources, bindings: Iterable[Binding]) -> 
     return Today(digests, files, sources.digest(code))
 
 
-def imported_names(tree: ast.AST, path: str) -> Iterator[str]:
-    """The absolute dotted names that a module's import statements could mean."""
+def imported_names(tree: ast.AST, path: str) -> Iterator[tuple[str, ...]]:
+    """For each name that a module imports, the modules that it could mean, the likeliest first.
+
+    `from a import b` means the module `a.b` where there is one, and else something in `a`.
+    """
     package = Path(path).parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name,) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             up = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join((*up, *([node.module] if node.module else [])))
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield from ((f"{base}.{alias.name}", base) for alias in node.names)
 
 
 def git(root: Path, *arguments: str) -> str | None:

@@ -238,6 +238,10 @@ def dump(evidence: Evidence) -> bytes:
     """The file's bytes: keys sorted, two-space indent, newline at the end, checked by schema."""
     document = evidence.model_dump(mode="json", by_alias=True)
     _check_schema(document, "the evidence about to be written")
+    return _canonical(document)
+
+
+def _canonical(document: Any) -> bytes:
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return f"{text}\n".encode()
 
@@ -258,18 +262,18 @@ def parse(data: bytes, shown: str) -> Evidence:
     """Verify the bytes of an evidence file: JSON, canonical form, schema, digest."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+        canonical = _canonical(document)
+    except (ValueError, RecursionError) as error:
         raise EvidenceError(f"{shown}: not JSON: {error}") from error
+    if canonical != data:
+        raise EvidenceError(f"{shown}: altered: not the bytes that the harness writes")
     _check_schema(document, shown)
     unsealed = copy.deepcopy(document)
     claimed = unsealed["predicate"].pop("digest")
     found = digest(unsealed)
     if found != claimed:
         raise EvidenceError(f"{shown}: altered: its digest says {claimed}, its content {found}")
-    evidence = Evidence.model_validate(document)
-    if dump(evidence) != data:
-        raise EvidenceError(f"{shown}: altered: not the bytes that the harness writes")
-    return evidence
+    return Evidence.model_validate(document)
 
 
 def _check_schema(document: Any, shown: str) -> None:

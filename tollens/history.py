@@ -86,10 +86,14 @@ def _record(project: Project, new: Recordable, contract: Contract, always: bool)
     changed = always and bool(new.outcomes) or _differs(old, merged, new)
     kept = merged if changed or old is None else old
     standing = recorded(contract, kept)
-    entry = transition(contract, standing, project, kept, new.run)
+    sha256 = previous if old is not None else None
     if changed:
+        data = evidence_file.dump(kept)
+        sha256 = hashlib.sha256(data).hexdigest()
         _keep_attachments(project, new)
-        write_atomically(path, evidence_file.dump(kept))
+        write_atomically(path, data)
+    evidence = project.shown(path)
+    entry = transition(contract, standing, evidence, sha256, new.run) if sha256 else None
     if entry is not None:
         text = append(read_text(new.path, new.shown), _as_written(entry), new.shown)
         write_atomically(new.path, text.encode())
@@ -129,10 +133,11 @@ def merge(old: Evidence | None, new: Recordable, previous: str | None) -> Eviden
     """The old evidence with the run's outcomes in it; nothing of others' results is lost."""
     run_id = run_identity(new.run)
     results = {each.key: each for each in old.predicate.results} if old else {}
-    executed = {falsifier for falsifier, _ in results if _was_executed(falsifier, results.values())}
-    for outcome in new.outcomes:
-        blocked = outcome.verdict is Verdict.BLOCKED and outcome.falsifier not in executed
-        if outcome.verdict.executed or blocked:
+    for outcome in sorted(new.outcomes, key=lambda outcome: not outcome.verdict.executed):
+        blocked = outcome.verdict is Verdict.BLOCKED
+        if outcome.verdict.executed or (
+            blocked and not _was_executed(outcome.falsifier, results.values())
+        ):
             result = _result(outcome, new, run_id)
             results = {key: each for key, each in results.items() if not _superseded(each, result)}
             results[result.key] = result
@@ -238,23 +243,22 @@ def _gist(evidence: Evidence) -> tuple[Any, ...]:
 
 
 def transition(
-    contract: Contract, standing: Standing, project: Project, evidence: Evidence, run: Run
+    contract: Contract, standing: Standing, evidence: str, sha256: str, run: Run
 ) -> HistoryEntry | None:
     """The entry that the history needs, or None where nothing moved."""
     last = contract.status_history[-1] if contract.status_history else None
     moved = moved_discharges(contract, standing)
     same = last and last.to is standing.status and last.version == contract.version
-    if (same or last is None and not evidence.predicate.results) and not moved:
+    if same and not moved:
         return None
-    path = project.evidence_path(contract.id)
     return HistoryEntry.model_validate(
         {
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "version": contract.version,
             "from": last.to if last else Status.PROPOSED,
             "to": standing.status,
-            "evidence": project.shown(path),
-            "sha256": hashlib.sha256(evidence_file.dump(evidence)).hexdigest(),
+            "evidence": evidence,
+            "sha256": sha256,
             "claims": contract.claims,
             "commit": run.commit,
             "dirty": run.dirty,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import unittest
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.outcomes import Failed
+from _pytest.outcomes import Failed, OutcomeException
 from _pytest.runner import runtestprotocol
 
 from tollens import table
@@ -175,7 +176,7 @@ class SessionHooks(JudgingHooks):
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Note what is bound before a node id or `--lf` narrows it, and what cannot be collected."""
+        """Note what is bound before a node id or `--lf` narrows it, and which file raised."""
         report = yield
         for item in report.result or ():
             if isinstance(item, pytest.Item):
@@ -244,7 +245,7 @@ class SessionHooks(JudgingHooks):
                 reports = runtestprotocol(item, log=False, nextitem=None)
         except SaboteurError as error:
             return Kill.ERROR, str(error)
-        except Exception as error:  # a saboteur is the user's code: whatever it raises is told
+        except (Exception, OutcomeException) as error:  # a saboteur may raise what it likes
             return Kill.ERROR, f"{type(error).__name__}: {error}"
         [trial] = [each for each in _trials_in(reports[-1]) if each.falsifier == falsifier]
         if not planting.reached[0]:
@@ -299,6 +300,7 @@ def _muted(session: pytest.Session) -> Iterator[None]:
     original = session.gethookproxy
     session.gethookproxy = lambda path: _Muted(original(path))  # type: ignore[method-assign, assignment, return-value]
     try:
-        yield
+        with warnings.catch_warnings(record=True):
+            yield
     finally:
         session.gethookproxy = original  # type: ignore[method-assign]

@@ -31,6 +31,7 @@ class Observe:
 
     falsifiers: Sequence[Falsifier]
     cache: Callable[[], Path]
+    seed: int = 0
     elsewhere: Sequence[Falsifier] = ()
     level: Level | None = None
     artifact: Observed | None = None
@@ -88,12 +89,14 @@ class Observe:
     ) -> None:
         if any(other is not None for other in others):
             raise ObserveError(f"{name} declares no confidence, so it takes one value")
-        self.values.setdefault(name, []).append(_of_kind(name, measure, value))
+        plain = _of_kind(name, measure, value)
+        self.values.setdefault(name, []).append(plain)
 
     def _observe_samples(self, name: str, measure: Measure, samples: Sequence[Any]) -> None:
         if not samples:
             raise ObserveError(f"{name}: no samples")
-        self.values.setdefault(name, []).extend(_of_kind(name, measure, each) for each in samples)
+        plain = [_of_kind(name, measure, each) for each in samples]
+        self.values.setdefault(name, []).extend(plain)
 
     def _observe_rate(self, name: str, successes: int | None, trials: int | None) -> None:
         if successes is None or trials is None or not 0 <= successes <= trials or trials == 0:

@@ -103,7 +103,7 @@ def _fold(trials: list[Trial]) -> Outcome:
         level=decisive.level,
         verdict=verdict,
         reason=decisive.reason,
-        tests=tuple(sorted({trial.test for trial in trials})),
+        tests=tuple(sorted({trial.test for trial in trials if trial.test})),
         seconds=sum(trial.seconds for trial in trials),
         measures={name: _worst_measure(name, trials) for name in names},
         attachments=tuple(dict.fromkeys(each for t in trials for each in t.attachments)),

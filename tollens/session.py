@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -97,7 +97,7 @@ class Session:
         bound = [self.falsifiers[name] for name in ids if name in self.falsifiers]
         others = [name for name in ids if name not in self.falsifiers]
         elsewhere = [self.declared[name] for name in others if name in self.declared]
-        return Observe(bound, self.project.cache, elsewhere)
+        return Observe(bound, self.project.cache, self.project.seed, elsewhere)
 
     @cached_property
     def declared(self) -> dict[str, Falsifier]:
@@ -156,20 +156,23 @@ class Session:
             if kill is not Kill.KILLED
         ]
         recordable = self._recordable(loaded, outcomes, kills)
-        recorded = history.preview(self.project, recordable)
+        recorded, refused = self._record(recordable)
         outcomes = [_void_if_survived(each, recorded.evidence) for each in outcomes]
         last = history.merge(None, replace(recordable, outcomes=outcomes), None)
         write_atomically(self.project.cache() / "last" / f"{loaded.contract.id}.json", dump(last))
+        return Closed(loaded, outcomes, kills, recorded, failures + refused)
+
+    def _record(self, recordable: Recordable) -> tuple[Recorded, list[str]]:
+        """Write as the mode says, or find where the contract would stand; and what is wrong."""
         try:
-            if self.mode == "never":
-                history.refuse_moved_claims(loaded.contract, recordable.shown)
-                failures += history.disagreements(self.project, recordable)
-            else:
+            if self.mode != "never":
                 always = self.mode == "always"
-                recorded = history.record(self.project, recordable, always=always)
+                return history.record(self.project, recordable, always=always), []
+            history.refuse_moved_claims(recordable.contract, recordable.shown)
+            refused = history.disagreements(self.project, recordable)
         except TollensError as error:
-            failures.append(f"not recorded: {error}")
-        return Closed(loaded, outcomes, kills, recorded, failures)
+            refused = [f"not recorded: {error}"]
+        return history.preview(self.project, recordable), refused
 
     def _recordable(
         self,
@@ -186,7 +189,7 @@ class Session:
             today=now,
             saboteurs=saboteur_digests(self.saboteurs, self._sources),
             outcomes=outcomes,
-            kills=kills,
+            kills={pair: fate for pair, fate in kills.items() if pair[1] in self.saboteurs},
             run=self._run.model_copy(update={"sources": dict(sorted(files.items()))}),
         )
 
@@ -202,46 +205,51 @@ class Session:
         )
 
     def _outcomes(self, falsifier: Falsifier) -> list[Outcome]:
-        """The falsifier's outcomes by level; an incomplete one is at best NOT_RUN."""
+        """The falsifier's outcomes by level; what said nothing counts at every level seen."""
         trials = [trial for trial in self.trials if trial.falsifier == falsifier.id]
-        missing = self._missing(falsifier.id, {trial.test for trial in trials})
-        crashed = [test for test in self.crashed if self._binds(falsifier.id, test)]
-        if crashed:
-            reason = f"the worker died while running {crashed[0]}"
-            trials.append(_absent(falsifier, crashed[0], Verdict.ERROR, reason))
-        for path in sorted({each.path for each in self.bindings if each.falsifier == falsifier.id}):
-            if path in self.uncollected:
-                verdict, reason = self.uncollected[path]
-                level = falsifier.level if verdict is Verdict.BLOCKED else None
-                trials.append(_absent(falsifier, path, verdict, reason, level))
-        if not crashed and (missing or not trials):
-            ran = f"{len(missing)} of its tests did not run" if trials else "it was not reached"
-            reason = ran if self._is_bound(falsifier.id) else "no test is bound to it"
-            levels = {trial.level for trial in trials} or {falsifier.level}
-            trials += [
-                _absent(falsifier, "", Verdict.NOT_RUN, reason, level) for level in sorted(levels)
-            ]
+        seen, levels = {trial.test for trial in trials}, {trial.level for trial in trials}
+        for test, verdict, reason in self._silent(falsifier.id, seen):
+            unseen = Level.ALGORITHM if verdict is Verdict.ERROR else falsifier.level
+            for level in sorted(levels or {unseen}):
+                trials.append(Trial(falsifier.id, test, verdict, reason, level, 0.0, {}))
         return fold(trials)
 
+    def _silent(self, name: str, seen: set[str]) -> Iterator[tuple[str, Verdict, str]]:
+        """What said nothing of a falsifier, with verdict and reason: at best it was not run."""
+        crashed = {test for test in self.crashed if self._binds(name, test)}
+        for test in sorted(crashed):
+            yield test, Verdict.ERROR, f"the worker died while running {test}"
+        refused = sorted({mark.path for mark in self._marks(name)} & self.uncollected.keys())
+        for path in refused:
+            yield path, *self.uncollected[path]
+        missing = self._missing(name, seen | crashed)
+        if not self._is_bound(name):
+            yield "", Verdict.NOT_RUN, "no test is bound to it"
+        elif missing and seen:
+            yield "", Verdict.NOT_RUN, f"{len(missing)} of its tests did not run"
+        elif missing:
+            yield "", Verdict.NOT_RUN, "it was not reached"
+
     def _missing(self, name: str, seen: set[str]) -> set[str]:
-        """What is bound to a falsifier and said nothing: collected tests, and marks in the text."""
+        """Tests that were collected, and marks in the text, that `seen` has nothing of."""
         unseen = self.collected.get(name, set()) - seen
         functions = {test.partition("[")[0] for test in seen}
-        marks = [each for each in self.bindings if each.falsifier == name]
-        marks = [mark for mark in marks if mark.path not in self.uncollected]
-        silent = [
+        return unseen | {
             f"{mark.path}::{mark.name}"
-            for mark in marks
-            if not any(mark.binds(function) for function in functions)
-        ]
-        return unseen | set(silent)
+            for mark in self._marks(name)
+            if mark.path not in self.uncollected
+            and not any(mark.binds(function) for function in functions)
+        }
+
+    def _marks(self, name: str) -> list[Binding]:
+        return [each for each in self.bindings if each.falsifier == name]
 
     def _is_bound(self, name: str) -> bool:
-        return name in self.collected or any(each.falsifier == name for each in self.bindings)
+        return name in self.collected or bool(self._marks(name))
 
     def _binds(self, name: str, test: str) -> bool:
         function = test.partition("[")[0]
-        marked = any(each.falsifier == name and each.binds(function) for each in self.bindings)
+        marked = any(mark.binds(function) for mark in self._marks(name))
         return marked or test in self.collected.get(name, set())
 
     def _dangling(self) -> list[str]:
@@ -297,20 +305,6 @@ def _void_if_survived(outcome: Outcome, evidence: Evidence) -> Outcome:
         if void and result.key == (outcome.falsifier, outcome.level):
             return replace(outcome, verdict=result.verdict, reason=result.reason)
     return outcome
-
-
-def _absent(
-    falsifier: Falsifier, test: str, verdict: Verdict, reason: str, level: Level | None = None
-) -> Trial:
-    return Trial(
-        falsifier=falsifier.id,
-        test=test,
-        verdict=verdict,
-        reason=reason,
-        level=level or Level.ALGORITHM,
-        seconds=0.0,
-        measures={},
-    )
 
 
 def _now() -> str:

@@ -19,10 +19,7 @@ from tollens.errors import ContractError, Finding
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
-SAFE_DEPTH = 2000
-STANDARD_TAG = re.compile(
-    r"tag:yaml\.org,2002:(str|int|float|bool|null|timestamp|merge|value|seq|map)"
-)
+MAX_EVENTS = 60_000
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Location = tuple[str | int, ...]
@@ -87,68 +84,69 @@ def parse(text: str, shown: str) -> Source:
         raise _refuse(shown, 1, f"{len(text):,} characters", f"at most {MAX_BYTES:,} bytes")
     builder = _Builder(shown)
     try:
-        _refuse_deep(text, shown)
+        _refuse_hostile(text, shown)
         node = yaml.compose(text, Loader=LOADER)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, shown, text) from error
-    except yaml.YAMLError as error:
-        raise _refuse(shown, 1, str(error).splitlines()[0], "YAML text") from error
+    except yaml.reader.ReaderError as error:
+        line = text.encode().count(b"\n", 0, error.position) + 1
+        found = f"the character U+{int(error.character):04X}"
+        raise _refuse(shown, line, found, "printable characters") from error
     data = None if node is None else builder.build(node, ())
     return Source(shown, text, data, builder.lines)
 
 
-def _refuse(path: str, line: int, found: str, expected: str, hint: str = "") -> ContractError:
-    return ContractError([Finding("yaml", path, line, found, expected, hint=hint)])
+def _refuse(
+    path: str, line: int, found: str, expected: str, hint: str = "", at: Location = ()
+) -> ContractError:
+    return ContractError([Finding("yaml", path, line, found, expected, dotted(at), hint)])
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, shown: str, text: str) -> ContractError:
-    mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark else 1
     problem = error.problem or "malformed YAML"
+    unclosed = "end of stream" in problem  # what was left open is where it began
+    mark = error.context_mark if unclosed and error.context_mark else error.problem_mark
+    line = mark.line + 1 if mark else 1
     rows = text.splitlines()
-    if "cannot start any token" in problem and "\t" in rows[min(line, len(rows)) - 1]:
+    stray = "cannot start any token" in problem and "\t" in rows[min(line, len(rows)) - 1]
+    if stray or "tab character" in problem:
         return _refuse(shown, line, "a tab", "spaces", "indent with spaces")
     if "expected a single document" in str(error):
         return _refuse(shown, line, "a second document", "one document in the file")
     return _refuse(shown, line, problem, error.context or "well-formed YAML")
 
 
-def _refuse_deep(text: str, shown: str) -> None:
-    """Refuse nesting on which the C parser would run out of stack.
+def _refuse_hostile(text: str, shown: str) -> None:
+    """Refuse, event by event, what must not be composed.
 
-    Levels need brackets or columns, so that ordinary text is cleared by counting.
+    Those are aliases (which multiply), tags, nesting on which the C parser would run out of stack,
+    and more values than a person wrote.
     """
-    longest = max(map(len, text.splitlines()), default=0)
-    if text.count("[") + text.count("{") + longest < SAFE_DEPTH:
-        return
     depth = 0
-    for event in yaml.parse(text, Loader=LOADER):
-        mark = event.start_mark
+    events: Iterator[Any] = yaml.parse(text, Loader=LOADER)
+    for count, event in enumerate(events):
+        line = event.start_mark.line + 1
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise _refuse(shown, line, f"the alias *{event.anchor}", "plain values", "write it out")
+        if getattr(event, "tag", None):
+            raise _refuse(shown, line, f"the tag {event.tag}", "plain values")
         if depth > MAX_DEPTH:
-            line = mark.line + 1 if mark else 1
             raise _refuse(shown, line, f"more than {MAX_DEPTH} levels", "a flatter document")
+        if count > MAX_EVENTS:
+            raise _refuse(shown, line, "too many values", f"at most {MAX_EVENTS:,} YAML events")
 
 
 @dataclass
 class _Builder:
-    """Turns the parser's nodes into data; each node may be used once, so no alias expands."""
+    """Turns the parser's nodes into data, and remembers where each stands."""
 
     shown: str
     lines: dict[Location, int] = field(default_factory=dict)
-    used: set[int] = field(default_factory=set)
 
     def build(self, node: yaml.Node, at: Location) -> Any:
-        line = node.start_mark.line + 1
-        self.lines.setdefault(at, line)
-        if id(node) in self.used:
-            raise _refuse(self.shown, line, "an alias to this", "plain values", "write it out")
-        if len(at) > MAX_DEPTH:
-            raise _refuse(self.shown, line, f"more than {MAX_DEPTH} levels", "a flatter document")
-        if not STANDARD_TAG.fullmatch(node.tag):
-            raise _refuse(self.shown, line, f"the tag {node.tag}", "plain values")
-        self.used.add(id(node))
+        self.lines.setdefault(at, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
         if isinstance(node, yaml.SequenceNode):
@@ -161,10 +159,12 @@ class _Builder:
             line = key_node.start_mark.line + 1
             key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                raise _refuse(self.shown, line, f"the key {key_node.value!r:.40}", "a string")
+                shown = repr(key) if isinstance(key_node, yaml.ScalarNode) else "a collection"
+                raise _refuse(self.shown, line, f"the key {shown:.40}", "a string", at=at)
             if key in seen:
-                found = f"the key {dotted((*at, key))} a second time (first on line {seen[key]})"
-                raise _refuse(self.shown, line, found, "each key once", "keep one of the two")
+                found = f"the key {key} a second time (first on line {seen[key]})"
+                hint = "keep one of the two"
+                raise _refuse(self.shown, line, found, "each key once", hint, (*at, key))
             seen[key] = self.lines[(*at, key)] = line
             yield key, self.build(value_node, (*at, key))
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from tollens.errors import RecordError
+from tollens.errors import ContractError, RecordError
 from tollens.source import LOADER, parse
 
 KEY = "status_history"
 BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
-RESERVED = frozenset({"null", "true", "false", "nan", "inf"})
+RESERVED = frozenset({"null", "true", "false", "y", "n", "yes", "no", "on", "off"})
 
 
 def append(text: str, entry: Mapping[str, Any], shown: str) -> str:
@@ -33,7 +33,11 @@ def append(text: str, entry: Mapping[str, Any], shown: str) -> str:
     at, inserted = _insertion(body, yaml.compose(body, Loader=LOADER), entry)
     after = mark + body[:at] + inserted + body[at:]
     expected = {**before, KEY: [*(before.get(KEY) or []), dict(entry)]}
-    if parse(after, shown).data != expected:
+    try:
+        grown = parse(after, shown).data == expected
+    except ContractError:
+        grown = False
+    if not grown:
         raise RecordError(f"{shown}: cannot append to {KEY} here; write it as a block list")
     return after
 
@@ -50,6 +54,8 @@ def _insertion(text: str, root: Any, entry: Mapping[str, Any]) -> tuple[int, str
         return _after(text, _last_leaf(root), newline, lines)
     if isinstance(history, yaml.SequenceNode) and history.flow_style:
         return _into_flow(history, entry)
+    if isinstance(history, yaml.ScalarNode) and history.value:
+        return history.start_mark.index, f"[{_flow(entry)}] # "
     column = root.start_mark.column + 2
     if isinstance(history, yaml.SequenceNode):
         column = history.start_mark.column
@@ -107,4 +113,6 @@ def _scalar(value: Any) -> str:
 def _flow(value: Any) -> str:
     """JSON, which is a YAML flow value, with the line breaks that only YAML knows escaped."""
     text = json.dumps(value, ensure_ascii=False)
-    return re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff]", lambda m: f"\\u{ord(m[0]):04x}", text)
+    return re.sub(
+        r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda m: f"\\u{ord(m[0]):04x}", text
+    )

@@ -6,7 +6,7 @@ Two views: *recorded* (what the evidence file says by itself, given the contract
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -153,24 +153,22 @@ def _of(falsifier: Falsifier, all_results: Iterable[T]) -> list[T]:
 def why_stale(
     root: Path, result: Result | KillResult, evidence: Evidence, contract: Contract, today: Today
 ) -> str:
-    """What changed since a result was recorded, and how many commits ago."""
+    """What changed since a result was recorded, and in how many commits."""
     falsifier = contract.falsifier(result.falsifier)
-    changes = []
-    if result.digests.claim != contract.claim(falsifier):
-        changes.append("the claim")
+    claim = result.digests.claim != contract.claim(falsifier)
     run = evidence.predicate.runs[result.run]
-    files = today.files[falsifier.id]
-    changes += sorted(path for path in files if run.sources.get(path) != files[path])
-    if not changes:
-        changes.append("the set of files that it rests on")
+    now = today.files[falsifier.id]
+    files = sorted(path for path in now if run.sources.get(path) != now[path])
+    changes = ["the claim"] * claim + files or ["the set of files that it rests on"]
     shown = ", ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
     return f"changed since: {shown}{_commits_ago(root, run.commit, files)}"
 
 
-def _commits_ago(root: Path, commit: str | None, files: Mapping[str, str]) -> str:
-    if commit is None:
+def _commits_ago(root: Path, commit: str | None, files: Collection[str]) -> str:
+    if commit is None or not files:
         return ""
     count = git(root, "rev-list", "--count", f"{commit}..HEAD", "--", *files)
     if count is None:
         return ""
-    return " (not committed)" if count == "0" else f" ({count} commits since)"
+    since = f"{count} commit{'s' if count != '1' else ''} since"
+    return " (not committed)" if count == "0" else f" ({since})"

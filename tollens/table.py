@@ -1,4 +1,7 @@
-"""The closing table of a run: text of at most 80 columns that needs no colour."""
+"""The closing table of a run: text that needs no colour and no more than 80 columns.
+
+Only an id or a path that is longer by itself makes a line longer.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from tollens.verdicts import Kill, denominator
 if TYPE_CHECKING:
     from tollens.session import Closed, Session
 
+WIDTH = 80
+
 
 def lines(session: Session) -> Iterator[str]:
     """The table of each contract, the kill matrix, what failed, and the denominator."""
@@ -20,42 +25,55 @@ def lines(session: Session) -> Iterator[str]:
         yield from _contract(closed)
     if session.sabotage:
         yield from _matrix(session)
-    yield from (f"FAILED {failure}" for failure in session.failures)
+    for failure in session.failures:
+        yield from _wrap(f"FAILED {failure}", "", " " * 7)
     if session.closed:
         verdicts = [verdict for each in session.closed for verdict in each.verdicts.values()]
-        yield f"{denominator(verdicts)}; {len(session.closed)} contract(s)"
+        yield from _wrap(f"{denominator(verdicts)}; {len(session.closed)} contract(s)", "", "  ")
 
 
 def _contract(closed: Closed) -> Iterator[str]:
     contract, standing = closed.loaded.contract, closed.recorded.standing
     yield ""
-    yield f"{contract.id} {contract.version}  {contract.title}"
+    yield from _wrap(f"{contract.id} {contract.version}  {contract.title}", "", "  ")
     for falsifier in contract.falsifiers:
         yield f"  {falsifier.id}"
         for outcome in closed.of(falsifier.id):
             yield from _outcome(outcome, standing[falsifier.id].discharge)
-    yield f"  {standing.status}; {denominator(list(closed.verdicts.values()))}{_wrote(closed)}"
+    said = denominator(list(closed.verdicts.values()))
+    yield from _wrap(f"{standing.status}; {said}{_wrote(closed)}", "  ", "    ")
 
 
 def _outcome(outcome: Outcome, discharge: str) -> Iterator[str]:
     told = f"{outcome.verdict:<12}  {outcome.level:<10}  {discharge:<23}"
     yield f"    {told}  {outcome.seconds:.2f} s"
     for name, judged in outcome.measures.items():
-        yield f"      {_measure(name, judged)}"
-    if outcome.reason:
-        yield from (f"      {part}" for part in _wrap(outcome.reason, 74))
+        yield from _measure(name, judged)
+    yield from _wrap(outcome.reason, " " * 6, " " * 6, rows=4)
 
 
-def _measure(name: str, judged: Judged) -> str:
+def _measure(name: str, judged: Judged) -> list[str]:
     unit = f" {judged.unit}" if judged.unit not in ("", "1") else ""
     mark = " " if judged.held else "!"
     value = f"{show(judged.value)} {judged.bound}{unit}"
     margin = "" if judged.margin is None else f"  margin {show(float(judged.margin))}"
-    return f"{mark} {name:<26} {value}{margin}"
+    text = f"{mark} {name:<26} {value}{margin}"
+    return _wrap(text, " " * 6, " " * 10, rows=4, break_long_words=True)
 
 
-def _wrap(text: str, width: int) -> Iterator[str]:
-    yield from textwrap.wrap(text, width)[:4]
+def _wrap(
+    text: str, first: str, rest: str, rows: int | None = None, break_long_words: bool = False
+) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=break_long_words,
+        break_on_hyphens=False,
+        max_lines=rows,
+        placeholder=" …",
+    )
 
 
 def _wrote(closed: Closed) -> str:
@@ -78,5 +96,5 @@ def _matrix(session: Session) -> Iterator[str]:
             last = falsifier
         yield f"    {fate:<9} {saboteur}"
         if fate is not Kill.KILLED:
-            yield from (f"              {part}" for part in _wrap(reason, 66))
+            yield from _wrap(reason, " " * 14, " " * 14, rows=4)
     yield ""

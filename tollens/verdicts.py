@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
     @property
     def rank(self) -> int:
-        return list(Verdict).index(self)
+        return list(Verdict.__members__).index(self.name)
 
     @property
     def fails_run(self) -> bool:

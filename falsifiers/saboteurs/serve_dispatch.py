@@ -12,7 +12,7 @@ OTHER = {"qwen3moe": "qwen3", "qwen3": "qwen3moe"}
 def serve_canned_text(plant):
     """The handler answers without the model: the same words to everybody."""
 
-    def canned(self, request):
+    async def canned(self, request):
         from starlette.responses import JSONResponse
 
         choice = {"index": 0, "message": {"role": "assistant", "content": "Paris."}}
