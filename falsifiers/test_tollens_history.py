@@ -14,6 +14,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 import pytest
 import yaml
@@ -24,6 +27,7 @@ from falsifiers.small_project import SmallProject
 from falsifiers.yaml_styles import entries, texts
 from tollens import history, splice
 from tollens.errors import RecordError, TollensError
+from tollens.evidence import Evidence
 from tollens.history import Recordable
 from tollens.verdicts import Kill, Level, Verdict
 
@@ -93,25 +97,33 @@ PROCESSES, RECORDS = 32, 20
 NAMES = tuple(f"F-SMALL-00{i}" for i in range(2))
 
 
+@dataclass(frozen=True)
+class Written:
+    """One recording as its process saw it: the file that it wrote and the one that it replaced."""
+
+    sha256: str
+    previous: str | None
+    falsifier: str
+    verdict: str
+    process: int
+    number: int
+
+
 @forks
 @pytest.mark.falsifies("TOLLENS-HISTORY-002")
 def test_many_processes_record_at_once_and_nothing_is_lost(observe, tmp_path, unsynced):
     small = SmallProject(tmp_path, NAMES).build()
     wrote = recorded_at_once(small)
     chain = list(chain_of(wrote))
-    ledger, expected = Ledger(dict.fromkeys(NAMES, "algorithm")), []
-    for sha256, _, falsifier, verdict, _ in chain:
-        ledger.say(falsifier, "algorithm", verdict)
-        expected += [(sha256, *entry[1:]) for entry in ledger.entry()]
+    expected = list(replayed(chain))
     found = [
         (each["sha256"], each["from"], each["to"], each["verdicts"])
         for each in history_of(small.contract_path.read_bytes())
     ]
     on_disk = small.evidence_path.read_bytes()
-    last = bool(chain) and chain[-1][0] == hashlib.sha256(on_disk).hexdigest()
-    disorder = [
-        p for p in range(PROCESSES) if not is_ordered([i for *_, (q, i) in chain if q == p])
-    ]
+    last = bool(chain) and chain[-1].sha256 == hashlib.sha256(on_disk).hexdigest()
+    numbers = [[each.number for each in chain if each.process == p] for p in range(PROCESSES)]
+    disorder = [each for each in numbers if each != sorted(each)]
     observe("recordings", len(wrote))
     observe("lost_recordings", PROCESSES * RECORDS - len(chain))
     observe("entries", len(found))
@@ -121,69 +133,73 @@ def test_many_processes_record_at_once_and_nothing_is_lost(observe, tmp_path, un
     assert len(chain) == PROCESSES * RECORDS and found == expected and last and not disorder
 
 
-def recorded_at_once(small: SmallProject) -> list[tuple]:
-    """What each process wrote: (sha256, previous, falsifier, verdict, (process, number))."""
-    start, queue = FORK.Barrier(PROCESSES), FORK.SimpleQueue()
+def recorded_at_once(small: SmallProject) -> list[Written]:
+    """What each process wrote; one that did not come to its end says nothing."""
+    start = FORK.Barrier(PROCESSES, timeout=60)
+    reports = [small.root / f"report-{process}" for process in range(PROCESSES)]
     children = [
-        FORK.Process(target=record_many, args=(small, plans(small, process), process, start, queue))
-        for process in range(PROCESSES)
+        FORK.Process(target=record_many, args=(small, process, plan(small, process), start, report))
+        for process, report in enumerate(reports)
     ]
     for child in children:
         child.start()
-    wrote = [each for _ in children for each in queue.get()]
     for child in children:
         child.join()
-    return wrote
+    said = [json.loads(report.read_text()) for report in reports if report.exists()]
+    return [Written(**each) for report in said for each in report]
 
 
-def plans(small: SmallProject, process: int) -> list[tuple[Recordable, str, str]]:
+def plan(small: SmallProject, process: int) -> list[Recordable]:
     """Twenty runs to record, each with a value of its own; one in twenty is FALSIFIED."""
-    name, planned = NAMES[process % len(NAMES)], []
-    blank = small.recordable([])
-    for i in range(RECORDS):
-        verdict = Verdict.FALSIFIED if (7 * i + process) % 20 == 0 else Verdict.CORROBORATED
-        said = small.said(name, verdict, value=1000.0 * process + i)
-        planned.append((replace_outcomes(blank, said), name, str(verdict)))
-    return planned
+    name, blank = NAMES[process % len(NAMES)], small.recordable([])
+    verdicts = [
+        Verdict.FALSIFIED if (7 * i + process) % 20 == 0 else Verdict.CORROBORATED
+        for i in range(RECORDS)
+    ]
+    return [
+        replace(blank, outcomes=[small.said(name, verdict, value=1000.0 * process + i)])
+        for i, verdict in enumerate(verdicts)
+    ]
 
 
-def replace_outcomes(blank: Recordable, *outcomes: object) -> Recordable:
-    return Recordable(**{**vars(blank), "outcomes": outcomes})
-
-
-def record_many(small: SmallProject, planned: list, process: int, start, queue) -> None:
+def record_many(
+    small: SmallProject, process: int, runs: list[Recordable], start: Barrier, report: Path
+) -> None:
     wrote = []
     start.wait()
-    for i, (recordable, name, verdict) in enumerate(planned):
+    for number, run in enumerate(runs):
         try:
-            evidence = history.record(small.project, recordable, always=True).evidence
+            evidence = history.record(small.project, run, always=True).evidence
         except Exception:  # a record that is refused, or met a torn file, is a record lost
             continue
-        sha256, previous = (
-            hashlib.sha256(bytes_of(evidence)).hexdigest(),
-            evidence.predicate.previous,
-        )
-        wrote.append((sha256, previous, name, verdict, (process, i)))
-    queue.put(wrote)
+        sha256 = hashlib.sha256(bytes_of(evidence)).hexdigest()
+        [said] = run.outcomes
+        previous, verdict = evidence.predicate.previous, str(said.verdict)
+        wrote.append(Written(sha256, previous, said.falsifier, verdict, process, number))
+    report.write_text(json.dumps([asdict(each) for each in wrote]))
 
 
-def bytes_of(evidence: object) -> bytes:
+def bytes_of(evidence: Evidence) -> bytes:
     """The canonical bytes of an evidence file, by the json module alone."""
     document = evidence.model_dump(mode="json", by_alias=True)
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def chain_of(wrote: list[tuple]) -> Iterator[tuple]:
+def chain_of(wrote: list[Written]) -> Iterator[Written]:
     """The recordings in the order in which each replaced the one before."""
-    by_previous = {previous: each for each in wrote for previous in [each[1]]}
+    by_previous = {each.previous: each for each in wrote}
     each = by_previous.pop(None, None)
     while each is not None:
         yield each
-        each = by_previous.pop(each[0], None)
+        each = by_previous.pop(each.sha256, None)
 
 
-def is_ordered(numbers: list[int]) -> bool:
-    return numbers == sorted(numbers)
+def replayed(chain: list[Written]) -> Iterator[tuple]:
+    """The (sha256, from, to, verdicts) of each history entry that the chain needs."""
+    ledger = Ledger(dict.fromkeys(NAMES, "algorithm"))
+    for each in chain:
+        ledger.say(each.falsifier, "algorithm", each.verdict)
+        yield from ((each.sha256, *entry[1:]) for entry in ledger.entry())
 
 
 def history_of(contract: bytes) -> list[dict]:
@@ -304,8 +320,8 @@ def is_extension(before: bytes, after: bytes) -> bool:
         *old, last = history_of(after)
     except (yaml.YAMLError, ValueError, AttributeError):
         return False
-    whole = last.keys() == KEYS and isinstance(last["verdicts"], dict) and last["verdicts"]
-    return old == history_of(before) and bool(whole) and after.endswith(b"\n")
+    whole = isinstance(last, dict) and last.keys() == KEYS and isinstance(last["verdicts"], dict)
+    return whole and bool(last["verdicts"]) and old == history_of(before) and after[-1:] == b"\n"
 
 
 def is_healed(small: SmallProject) -> bool:
