@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
-PYTEST = $(BIN)/python -m pytest --contract contracts
+PYTEST = $(BIN)/python -m pytest --contract contracts -q -n 2
 STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
 	echo "== $$(($$(date +%s) - t)) s, exit $$e: $$*"; exit $$e' step
 
@@ -25,7 +25,7 @@ $(READY):
 	@touch $@
 
 validate: $(READY)
-	@e=0; $(STEP) $(PYTEST) -q || e=1; \
+	@e=0; $(STEP) $(PYTEST) || e=1; \
 	$(STEP) $(BIN)/tollens check || e=1; \
 	$(STEP) $(BIN)/tollens verify || e=1; exit $$e
 
@@ -33,10 +33,10 @@ test: $(READY)
 	@$(STEP) $(BIN)/ruff check .
 	@$(STEP) $(BIN)/ruff format --check .
 	@$(STEP) $(BIN)/mypy
-	@$(STEP) $(PYTEST) -q -n 2 --sabotage --record=never
+	@$(STEP) $(PYTEST) --sabotage --record=never
 
 evidence: $(READY)
-	@env -u CI $(STEP) $(PYTEST) -q -n 2 --sabotage --record=auto
+	@env -u CI $(STEP) $(PYTEST) --sabotage --record=auto
 	@$(STEP) $(BIN)/tollens check
 
 clean:

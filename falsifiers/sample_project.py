@@ -174,3 +174,14 @@ def _predicate(path: Path) -> dict[str, Any]:
         return {}
     predicate: dict[str, Any] = json.loads(path.read_text())["predicate"]
     return predicate
+
+
+def wrong(said: Mapping[Any, Any], expected: Mapping[Any, Any]) -> int:
+    """How many of the expected entries were not said, or said otherwise; shown when it fails."""
+    differing = {
+        key: (said.get(key), expected.get(key))
+        for key in said.keys() | expected.keys()
+        if said.get(key) != expected.get(key)
+    }
+    print(f"(said, expected) where they differ: {differing}")
+    return len(differing)

@@ -6,6 +6,9 @@ hand; decides nothing about what is right.
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +112,26 @@ class SmallProject:
         head = "import pytest\n\nfrom small import part\n"
         self.write("falsifiers/test_small.py", head + "".join(tests))
         return self
+
+    def git(self, *arguments: str) -> str:
+        """What git says in the project, whatever its settings on this machine are."""
+        who = itertools.product(("AUTHOR", "COMMITTER"), ("NAME", "EMAIL"))
+        bare = {f"GIT_{role}_{what}": "x" for role, what in who}
+        bare |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.root,
+            env=os.environ | bare,
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout.decode().strip()
+
+    def commit(self, message: str) -> str:
+        """Commit everything; the name of the commit."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
 
     def today(self) -> Today:
         return today(self.contract, Sources(self.project), find_bindings(self.project))

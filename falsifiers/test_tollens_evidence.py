@@ -4,7 +4,6 @@ Oracles: the alteration itself, the json module, the published in-toto shape, th
 evidence stale, real git, and the tables of `falsifiers.ledger`.
 """
 
-import functools
 import hashlib
 import itertools
 import json
@@ -12,7 +11,6 @@ import math
 import os
 import random
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,19 +219,18 @@ def today_of(small: SmallProject, saboteurs: dict[str, str]) -> standing.Falsifi
 @pytest.mark.falsifies("TOLLENS-EVIDENCE-005")
 def test_stale_evidence_says_what_changed_and_in_how_many_commits(observe, tmp_path):
     small = a_linked_project(tmp_path)
-    git = functools.partial(run_git, tmp_path)
-    git("init", "--quiet")
-    commit = committed(git, "recorded")
+    small.git("init", "--quiet")
+    commit = small.commit("recorded")
     small.record(small.said(NAMES[0]), run=RUN.model_copy(update={"commit": commit}), always=True)
     said = []
     small.write("small/deep/core.py", "core = 0.4\n")
     said.append(reason(small))
-    committed(git, "changed the core")
+    small.commit("changed the core")
     small.write("small/apart.py", "other = 2\n")
-    committed(git, "changed something else")
+    small.commit("changed something else")
     said.append(reason(small))
     small.write("small/deep/core.py", "core = 0.3\n")
-    committed(git, "changed the core again")
+    small.commit("changed the core again")
     said.append(reason(small))
     contract = small.contract_path.read_text().replace("le: 1.0", "le: 0.9")
     small.write("small/deep/core.py", LINKED["small/deep/core.py"])
@@ -255,22 +252,6 @@ def reason(small: SmallProject) -> str:
         kept, now = evidence.read(small.evidence_path), small.today()
         return standing.why_stale(small.root, result, kept, small.contract, now)
     return "it is fresh"
-
-
-def run_git(root: Path, *arguments: str) -> str:
-    who = itertools.product(("AUTHOR", "COMMITTER"), ("NAME", "EMAIL"))
-    bare = {f"GIT_{role}_{what}": "x" for role, what in who}
-    bare |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    done = subprocess.run(
-        ["git", *arguments], cwd=root, env=os.environ | bare, capture_output=True, check=True
-    )
-    return done.stdout.decode().strip()
-
-
-def committed(git, message: str) -> str:
-    git("add", "--all")
-    git("commit", "--quiet", "--message", message)
-    return git("rev-parse", "HEAD")
 
 
 RUNS, RUNS_PER_LIFE = 120, 8

@@ -6,41 +6,44 @@ Oracles: plain PyYAML and json, the text with the inserted slice taken out again
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
-import signal
 import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from multiprocessing.synchronize import Barrier
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
 from falsifiers.ledger import Ledger
+from falsifiers.on_disk import (
+    CONTRACT,
+    EVIDENCE,
+    history_of,
+    is_insertion,
+    is_sealed,
+    problems,
+    state,
+)
+from falsifiers.recorders import (
+    NAMES,
+    PROCESSES,
+    RECORDS,
+    Written,
+    chain_of,
+    flip,
+    is_killed_while_recording,
+    record_until_step,
+    recorded_at_once,
+    seconds_to_record,
+)
 from falsifiers.small_project import SmallProject
+from falsifiers.thorough import THOROUGH
 from falsifiers.yaml_styles import entries, texts
 from tollens import history, splice
 from tollens.errors import RecordError, TollensError
-from tollens.evidence import Evidence
-from tollens.history import Recordable
 from tollens.verdicts import Kill, Level, Verdict
 
-FORK = multiprocessing.get_context("fork")
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-EXAMPLES = settings(
-    max_examples=400,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
@@ -48,7 +51,7 @@ forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWar
 def test_append_inserts_one_entry_and_keeps_every_other_byte(observe):
     seen: dict[str, list] = {"tried": [], "refused": [], "changed": [], "misread": []}
 
-    @EXAMPLES
+    @THOROUGH
     @given(texts(), entries())
     def compare(old: str, entry: dict) -> None:
         before = yaml.safe_load(old)
@@ -72,13 +75,6 @@ def test_append_inserts_one_entry_and_keeps_every_other_byte(observe):
     assert not seen["refused"] and not seen["changed"] and not seen["misread"], seen
 
 
-def is_insertion(old: str, new: str) -> bool:
-    """Whether `new` is `old` with one slice more."""
-    grown = len(new) - len(old)
-    at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), len(old))
-    return grown > 0 and old[at:] == new[at + grown :]
-
-
 def loaded(text: str | bytes) -> object:
     """What plain PyYAML reads; None where it cannot."""
     try:
@@ -91,22 +87,6 @@ def loaded(text: str | bytes) -> object:
 def unsynced(monkeypatch):
     """Spare the disk: what a process sees of another, or leaves when killed, needs no fsync."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-PROCESSES, RECORDS = 32, 20
-NAMES = tuple(f"F-SMALL-00{i}" for i in range(2))
-
-
-@dataclass(frozen=True)
-class Written:
-    """One recording as its process saw it: the file that it wrote and the one that it replaced."""
-
-    sha256: str
-    previous: str | None
-    falsifier: str
-    verdict: str
-    process: int
-    number: int
 
 
 @forks
@@ -133,67 +113,6 @@ def test_many_processes_record_at_once_and_nothing_is_lost(observe, tmp_path, un
     assert len(chain) == PROCESSES * RECORDS and found == expected and last and not disorder
 
 
-def recorded_at_once(small: SmallProject) -> list[Written]:
-    """What each process wrote; one that did not come to its end says nothing."""
-    start = FORK.Barrier(PROCESSES, timeout=60)
-    reports = [small.root / f"report-{process}" for process in range(PROCESSES)]
-    children = [
-        FORK.Process(target=record_many, args=(small, process, plan(small, process), start, report))
-        for process, report in enumerate(reports)
-    ]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    said = [json.loads(report.read_text()) for report in reports if report.exists()]
-    return [Written(**each) for report in said for each in report]
-
-
-def plan(small: SmallProject, process: int) -> list[Recordable]:
-    """Twenty runs to record, each with a value of its own; one in twenty is FALSIFIED."""
-    name, blank = NAMES[process % len(NAMES)], small.recordable([])
-    verdicts = [
-        Verdict.FALSIFIED if (7 * i + process) % 20 == 0 else Verdict.CORROBORATED
-        for i in range(RECORDS)
-    ]
-    return [
-        replace(blank, outcomes=[small.said(name, verdict, value=1000.0 * process + i)])
-        for i, verdict in enumerate(verdicts)
-    ]
-
-
-def record_many(
-    small: SmallProject, process: int, runs: list[Recordable], start: Barrier, report: Path
-) -> None:
-    wrote = []
-    start.wait()
-    for number, run in enumerate(runs):
-        try:
-            evidence = history.record(small.project, run, always=True).evidence
-        except Exception:  # a record that is refused, or met a torn file, is a record lost
-            continue
-        sha256 = hashlib.sha256(bytes_of(evidence)).hexdigest()
-        [said] = run.outcomes
-        previous, verdict = evidence.predicate.previous, str(said.verdict)
-        wrote.append(Written(sha256, previous, said.falsifier, verdict, process, number))
-    report.write_text(json.dumps([asdict(each) for each in wrote]))
-
-
-def bytes_of(evidence: Evidence) -> bytes:
-    """The canonical bytes of an evidence file, by the json module alone."""
-    document = evidence.model_dump(mode="json", by_alias=True)
-    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def chain_of(wrote: list[Written]) -> Iterator[Written]:
-    """The recordings in the order in which each replaced the one before."""
-    by_previous = {each.previous: each for each in wrote}
-    each = by_previous.pop(None, None)
-    while each is not None:
-        yield each
-        each = by_previous.pop(each.sha256, None)
-
-
 def replayed(chain: list[Written]) -> Iterator[tuple]:
     """The (sha256, from, to, verdicts) of each history entry that the chain needs."""
     ledger = Ledger(dict.fromkeys(NAMES, "algorithm"))
@@ -202,25 +121,7 @@ def replayed(chain: list[Written]) -> Iterator[tuple]:
         yield from ((each.sha256, *entry[1:]) for entry in ledger.entry())
 
 
-def history_of(contract: bytes) -> list[dict]:
-    """The status history as plain PyYAML reads it."""
-    data = yaml.load(contract, Loader=LOADER)
-    return data.get("status_history") or []
-
-
-def is_sealed(data: bytes) -> bool:
-    """Whether an evidence file's digest is that of everything else in it, in canonical form."""
-    try:
-        document = json.loads(data)
-        claimed = document["predicate"].pop("digest")
-    except (ValueError, KeyError, TypeError):
-        return False
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest() == claimed
-
-
 KILLS = 200
-CONTRACT, EVIDENCE = 0, 1
 
 
 @forks
@@ -248,80 +149,6 @@ def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(observe, tmp_pa
     observe("torn_files", len(torn))
     observe("healed", healed)
     assert not torn and healed, torn
-
-
-def flip(small: SmallProject, i: int) -> Recordable:
-    """A run whose verdict is not that of the one before, so that both files must change."""
-    verdict = (Verdict.CORROBORATED, Verdict.FALSIFIED)[i % 2]
-    return small.recordable([small.said("F-SMALL-001", verdict, value=float(i))])
-
-
-def seconds_to_record(small: SmallProject, i: int) -> float:
-    recordable = flip(small, i)
-    pid, pipe = fork_recording(recordable, small)
-    os.read(pipe, 1)
-    started = time.perf_counter()
-    os.waitpid(pid, 0)
-    os.close(pipe)
-    return time.perf_counter() - started
-
-
-def is_killed_while_recording(recordable: Recordable, small: SmallProject, delay: float) -> bool:
-    """Kill a recording process after `delay` seconds; whether it was not done by then."""
-    pid, pipe = fork_recording(recordable, small)
-    os.read(pipe, 1)
-    time.sleep(delay)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    done = os.read(pipe, 1)
-    os.close(pipe)
-    return done == b""
-
-
-def fork_recording(recordable: Recordable, small: SmallProject) -> tuple[int, int]:
-    """A process that writes a byte, records, and writes another byte."""
-    receiver, sender = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(sender, b"s")
-            history.record(small.project, recordable)
-            os.write(sender, b"d")
-        finally:
-            os._exit(0)
-    os.close(sender)
-    return pid, receiver
-
-
-def state(small: SmallProject) -> tuple[bytes, bytes]:
-    evidence = small.evidence_path
-    return small.contract_path.read_bytes(), evidence.read_bytes() if evidence.exists() else b""
-
-
-def problems(before: tuple[bytes, bytes], after: tuple[bytes, bytes]) -> Iterator[str]:
-    """What is neither the old file nor a whole new one."""
-    if before[EVIDENCE] != after[EVIDENCE] and not is_sealed(after[EVIDENCE]):
-        yield "the evidence does not verify"
-    if before[CONTRACT] == after[CONTRACT]:
-        return
-    if not is_insertion(before[CONTRACT].decode(), after[CONTRACT].decode("utf-8", "replace")):
-        yield "the contract is not the old one with one slice more"
-    elif not is_extension(before[CONTRACT], after[CONTRACT]):
-        yield "the history did not grow by one whole entry"
-
-
-KEYS = {"date", "version", "from", "to", "evidence", "sha256", "claims", "commit", "dirty"}
-KEYS |= {"summary", "verdicts"}
-
-
-def is_extension(before: bytes, after: bytes) -> bool:
-    """Whether the list grew by one entry that is whole to its last line, which is a verdict."""
-    try:
-        *old, last = history_of(after)
-    except (yaml.YAMLError, ValueError, AttributeError):
-        return False
-    whole = isinstance(last, dict) and last.keys() == KEYS and isinstance(last["verdicts"], dict)
-    return whole and bool(last["verdicts"]) and old == history_of(before) and after[-1:] == b"\n"
 
 
 def is_healed(small: SmallProject) -> bool:
@@ -366,35 +193,6 @@ def is_healed_after(small: SmallProject, i: int) -> bool:
     [result] = json.loads(evidence)["predicate"]["results"]
     expected = {"CORROBORATED": "ACTIVE_ALGORITHM_LEVEL"}.get(result["verdict"], result["verdict"])
     return is_sealed(evidence) and history_of(contract)[-1]["to"] == expected
-
-
-def record_until_step(recordable: Recordable, small: SmallProject, step: int) -> bool:
-    """Record in a process that kills itself before the given line of the writing functions.
-
-    Whether it came to the end.
-    """
-    pid = os.fork()
-    if pid == 0:
-        try:
-            sys.settrace(kill_at(step))
-            history.record(small.project, recordable)
-        finally:
-            os._exit(0)
-    return os.waitpid(pid, 0)[1] == 0
-
-
-def kill_at(step: int) -> Callable:
-    """A trace function; lines are counted in `write_atomically` and in what calls it."""
-    lines = iter(range(step + 1))
-
-    def trace(frame, event, argument):
-        if frame.f_code.co_name not in ("_record", "write_atomically"):
-            return None if event == "call" else trace
-        if event == "line" and next(lines) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    return trace
 
 
 MOVES = [  # edits of the claims

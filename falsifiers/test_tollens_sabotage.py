@@ -28,7 +28,7 @@ from falsifiers.sabotage_cases import (
     STALLS,
     USERS,
 )
-from falsifiers.sample_project import SampleProject
+from falsifiers.sample_project import SampleProject, wrong
 
 
 @pytest.fixture
@@ -37,17 +37,6 @@ def project(pytester, monkeypatch):
     sample.write("product.py", PRODUCT)
     sample.write("falsifiers/saboteurs/sample.py", SABOTEURS)
     return sample
-
-
-def wrong(said, expected):
-    """How many of the expected entries were not said, or said otherwise; shown when it fails."""
-    differing = {
-        key: (said.get(key), expected.get(key))
-        for key in said.keys() | expected.keys()
-        if said.get(key) != expected.get(key)
-    }
-    print(f"(said, expected) where they differ: {differing}")
-    return len(differing)
 
 
 def severity(project):

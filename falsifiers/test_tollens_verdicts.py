@@ -4,80 +4,37 @@ The oracle is the table of cases as written here: what each nested test does is 
 must be said of it. It is compared with the closing table, the exit code and the JSON left behind.
 """
 
-import builtins
-import gc
-import hashlib
-import json
 import os
-import re
 import shutil
 import subprocess
-import time
-import xml.etree.ElementTree as ElementTree
 
 import pytest
-import yaml
 
-from falsifiers.sample_project import SampleProject
+from falsifiers.blocked_cases import MODULE_SKIP, NEEDS, SKIPPED, SKIPS
+from falsifiers.sample_project import SampleProject, wrong
+from falsifiers.sample_tests import HOLDS, MARKS, bound_test, function_of
 from falsifiers.verdict_cases import (
     ALONE,
     ATTACHING,
-    BOTH,
     CASES,
     CLAIMS,
     CRASHES,
     ELSEWHERE,
-    FILE,
-    FILES,
-    HALVED,
-    HOLDS,
     LEVELS,
-    LONG_CLAIMS,
-    LONG_TEST,
-    MARKS,
-    MODULE_SKIP,
-    MODULES,
-    NEEDS,
     NOTHING,
-    ORDINARY,
     PARTLY,
-    PLAIN,
-    REPORTED,
-    SABOTEUR,
-    SCALARS,
-    SELECTABLE,
-    SELECTABLE_TOO,
-    SELECTIONS,
     SEVERAL,
     SEVERAL_CLAIMS,
-    SKIPPED,
-    SKIPS,
-    TABLE_PARTS,
     TOLD,
     UNCOLLECTABLE,
     VERDICTS,
     WORST,
-    WRONG,
-    bound_test,
-    function_of,
-    scalar_test,
 )
 
 
 @pytest.fixture
 def project(pytester, monkeypatch):
     return SampleProject(pytester, monkeypatch)
-
-
-def wrong(said, expected):
-    """How many of the expected entries were not said, or said otherwise; shown when it fails."""
-    differing = {
-        key: (said.get(key), expected.get(key))
-        for key in said.keys() | expected.keys()
-        if said.get(key) != expected.get(key)
-    }
-    print(f"(said, expected) where they differ: {differing}")
-    return len(differing)
 
 
 # Blocked is not corroborated.
@@ -266,317 +223,3 @@ def test_a_dead_worker_leaves_an_error_and_the_others_their_results(project, obs
     observe("wrong_verdicts", wrong(finished.verdicts, expected))
     observe("wrong_recorded", wrong(project.recorded(), expected))
     observe("exit_code", finished.code)
-
-
-# What was not selected was not run.
-
-
-@pytest.fixture
-def selectable(project):
-    names = ("F-ONE", "F-CASES", "F-FAILS", "F-AFTER")
-    project.contract(dict.fromkeys(names, {}))
-    project.write(FILE, MARKS + SELECTABLE)
-    project.write("falsifiers/test_too.py", MARKS + SELECTABLE_TOO)
-    return project
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-007")
-def test_an_incomplete_falsifier_was_not_run(selectable, observe):
-    verdicts = recorded = silent = 0
-    for arguments, complete in SELECTIONS.items():
-        selectable.forget()
-        finished = selectable.run(*arguments)
-        expected = dict.fromkeys(("F-ONE", "F-CASES", "F-FAILS", "F-AFTER"), "NOT_RUN") | complete
-        print(arguments)
-        verdicts += wrong(finished.verdicts, expected)
-        recorded += wrong(selectable.recorded(), complete)
-        held = sum(verdict == "CORROBORATED" for verdict in complete.values())
-        silent += f"{held} of 4 corroborated, " not in finished.text
-        silent += f"{4 - len(complete)} not run" not in finished.text
-    observe("wrong_verdicts", verdicts)
-    observe("wrong_recorded", recorded)
-    observe("missing_denominators", silent)
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-007")
-def test_the_case_that_failed_last_does_not_speak_for_the_others(selectable, observe):
-    selectable.run()
-    selectable.write("product.py", HALVED)
-    finished = selectable.run("--lf")
-    assert "1 passed" in finished.text
-    observe("wrong_verdicts", wrong(finished.verdicts, dict.fromkeys(finished.verdicts, "NOT_RUN")))
-    observe("wrong_recorded", int(selectable.recorded().get("F-FAILS") != "FALSIFIED"))
-    observe("missing_denominators", int("0 of 4 corroborated, 4 not run" not in finished.text))
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-007")
-def test_a_test_of_two_contracts_speaks_for_each_of_them_alone(project, observe):
-    project.contract({"F-HERE": {}}, name="here")
-    project.contract({"F-THERE": {"measures": {"y": {"le": 1}}}}, name="there")
-    project.write("falsifiers/test_both.py", MARKS + BOTH)
-    finished = project.run_one("here")
-    observe("wrong_verdicts", wrong(finished.verdicts, {"F-HERE": "CORROBORATED"}))
-    recorded = {**project.recorded("here"), **project.recorded("there")}
-    observe("wrong_recorded", wrong(recorded, {"F-HERE": "CORROBORATED"}))
-    observe("missing_denominators", int("1 of 1 corroborated" not in finished.text))
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-008")
-def test_collecting_only_judges_and_writes_nothing(selectable, observe):
-    before = selectable.files()
-    finished = selectable.run("--collect-only", "--sabotage")
-    observe("changed_files", wrong(selectable.files(), before))
-    observe("exit_code", finished.code)
-    assert "test_cases[1]" in finished.text
-
-
-# JUnit XML.
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-009")
-@pytest.mark.parametrize("arguments", [(), ("--sabotage",)], ids=["plain", "sabotage"])
-def test_junit_xml_has_one_case_for_each_test(project, observe, arguments):
-    project.contract({"F-KILLS": {"kills": ["tripled"]}, "F-FAILS": {}, "F-SKIPS": {}})
-    project.write("falsifiers/test_reported.py", MARKS + REPORTED)
-    project.write("falsifiers/saboteurs/sample.py", SABOTEUR)
-    finished = project.run("--junit-xml=junit.xml", *arguments)
-    assert finished.verdicts["F-FAILS"] == "FALSIFIED"
-    [suite] = ElementTree.parse(project.root / "junit.xml").getroot()
-    outcomes = {case.get("name"): {child.tag for child in case} - {"properties"} for case in suite}
-    expected = {
-        "test_kills": set(),
-        "test_fails[0]": set(),
-        "test_fails[1]": {"failure"},
-        "test_skips": {"skipped"},
-    }
-    counts = {key: suite.get(key) for key in ("failures", "errors", "skipped")}
-    observe("wrong_cases", wrong(outcomes, expected) + len(suite) - len(outcomes))
-    observe("wrong_counts", wrong(counts, {"failures": "1", "errors": "0", "skipped": "1"}))
-
-
-# Recording.
-
-
-def git(root, *arguments):
-    author = ("-c", "user.name=sample", "-c", "user.email=sample@localhost")
-    command = ["git", *author, *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-
-
-@pytest.fixture
-def recorded(selectable):
-    """A project in git whose verdicts are recorded and committed, one of them FALSIFIED."""
-    selectable.write(".gitignore", ".pytest_cache/\n")
-    git(selectable.root, "init", "--quiet")
-    selectable.run()
-    git(selectable.root, "add", "--all")
-    git(selectable.root, "commit", "--quiet", "--message", "recorded")
-    return selectable
-
-
-def history(project):
-    """The length of the status history."""
-    text = (project.root / "contracts/sample-v1.yaml").read_text()
-    return len(yaml.safe_load(text)["status_history"])
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-010")
-def test_a_second_run_leaves_every_byte_and_a_clean_tree(recorded, observe):
-    before = recorded.files(cache=False)
-    assert recorded.recorded().get("F-FAILS") == "FALSIFIED" and history(recorded) == 1
-    recorded.run()
-    observe("changed_files", wrong(recorded.files(cache=False), before))
-    observe("dirty_paths", len(git(recorded.root, "status", "--porcelain").splitlines()))
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-011")
-@pytest.mark.parametrize("way", ["never", "CI"])
-def test_never_writes_neither_and_fails_where_they_disagree(recorded, observe, monkeypatch, way):
-    arguments = ("--record=never",) if way == "never" else ()
-    if way == "CI":
-        monkeypatch.setenv("CI", "true")
-    agreeing = recorded.run(*arguments, "-k", "not fails")
-    recorded.write("product.py", HALVED)
-    before = recorded.files(cache=False)
-    disagreeing = recorded.run(*arguments)
-    observe("changed_files", wrong(recorded.files(cache=False), before))
-    observe("wrong_exit_codes", wrong({0: agreeing.code, 1: disagreeing.code}, {0: 0, 1: 1}))
-    assert "F-FAILS: CORROBORATED here, FALSIFIED in the evidence" in disagreeing.text
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-012")
-def test_always_refreshes_the_evidence_and_auto_records_what_changed(recorded, observe):
-    before = recorded.files()["evidence/sample-v1/evidence.json"]
-    recorded.run("--record=always")
-    renewed = recorded.evidence()["previous"] == sha256(before)
-    observe("refreshed", renewed and history(recorded) == 1)
-    recorded.write("product.py", HALVED)
-    recorded.run()
-    changed = recorded.recorded().get("F-FAILS") == "CORROBORATED"
-    observe("recorded", changed and history(recorded) == 2)
-
-
-# The closing table.
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-013")
-def test_the_closing_table_says_everything_in_80_columns(project, observe):
-    project.contract(LONG_CLAIMS, title="A title of many words, " * 5)
-    project.write("falsifiers/test_long.py", MARKS + LONG_TEST + bound_test("F-DANGLING"))
-    project.write("falsifiers/saboteurs/sample.py", SABOTEUR)
-    finished = project.run("--sabotage", "--tb=no", "-rN", "-q")
-    shown = "\n".join(finished.lines).partition("sample-v1")[2].splitlines()
-    wide = [line for line in shown if len(line) > 80]
-    missing = [part for part in [*LONG_CLAIMS, *TABLE_PARTS] if part not in finished.text]
-    print(f"wide: {wide}\nmissing: {missing}")
-    observe("wide_lines", len(wide))
-    observe("missing_parts", len(missing))
-
-
-# Without contracts.
-
-
-def ordinary(finished):
-    """The output without what may differ: the list of plugins and the times."""
-    lines = [re.sub(r" in \d+\.\d+s", "", line) for line in finished.lines]
-    return dict(enumerate(line for line in lines if not line.startswith("plugins: ")))
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-014")
-@pytest.mark.parametrize("arguments", [(), ("-rA", "--strict-markers"), ("--collect-only",)])
-def test_without_contracts_the_plugin_is_not_there(project, observe, arguments):
-    project.write("test_ordinary.py", ORDINARY)
-    before = project.files()
-    without = project.pytest(*arguments, "-p", "no:tollens")
-    present = project.pytest(*arguments)
-    observe("differing_lines", wrong(ordinary(present), ordinary(without)))
-    observe("differing_exit_codes", int(present.code != without.code))
-    observe("changed_files", wrong(project.files(), before))
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-015")
-def test_without_contracts_nothing_more_is_imported(project, observe, monkeypatch):
-    project.write("test_modules.py", MODULES)
-    seen = []
-    for arguments in ((), ("-p", "no:tollens")):
-        result = project.pytester.runpytest_subprocess(*arguments)
-        assert result.ret == 0
-        seen.append(set(json.loads((project.root / "seen").read_text())))
-    observe("modules_imported", len(seen[0] - seen[1] - {"tollens", "tollens.plugin"}))
-    asked = imports_asked_for(monkeypatch)
-    assert project.pytest().code == 0
-    observe("imports_asked_for", len(asked))
-
-
-def imports_asked_for(monkeypatch):
-    """From now on, what the harness's modules import of the harness or of its dependencies."""
-    asked, original = [], builtins.__import__
-
-    def spy(name, globals=None, *more):  # noqa: A002
-        heavy = name.partition(".")[0] in ("tollens", "pydantic", "yaml", "jsonschema", "filelock")
-        if heavy and (globals or {}).get("__name__", "").startswith("tollens"):
-            asked.append(name)
-        return original(name, globals, *more)
-
-    monkeypatch.setattr(builtins, "__import__", spy)
-    return asked
-
-
-# With contracts, but without --contract.
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-016")
-def test_a_plain_run_judges_bound_tests_and_writes_nothing(project, observe):
-    claims = dict.fromkeys(["F-HOLDS", "F-BROKEN", "F-UNOBSERVED", "F-SILENT"], {})
-    project.contract({**claims, "F-NEEDS": {"needs": [{"env": "SAMPLE_NEED"}]}})
-    project.write("falsifiers/test_plain.py", MARKS + HOLDS + PLAIN)
-    before = project.files()
-    finished = project.pytest("-rA")
-    outcomes = dict(
-        reversed(found.groups())
-        for found in map(re.compile(r"(\w+) \S+::(\w+)(?: .*)?").fullmatch, finished.lines)
-        if found
-    )
-    expected = {
-        "test_holds": "PASSED",
-        "test_unbound": "PASSED",
-        "test_broken": "FAILED",
-        "test_unobserved": "FAILED",
-        "test_dangling": "ERROR",
-    }
-    differing = wrong(outcomes, expected) + int("1 skipped" not in finished.text)
-    observe("wrong_outcomes", differing)
-    assert differing == 0  # a fault in judging must not judge this test
-    observe("changed_files", wrong(project.files(), before))
-    observe("tables", finished.text.count(" corroborated"))
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-017")
-def test_a_bound_test_costs_little_more_than_an_unbound_one(project, observe):
-    count = 300
-    names = [f"F-COST-{i:03}" for i in range(count)]
-    project.contract(dict.fromkeys(names, {}))
-    project.write("falsifiers/test_cost.py", MARKS + "".join(map(bound_test, names)))
-    unbound = "".join(f"def test_{i}(request):\n    request\n" for i in range(count))
-    project.write("test_unbound.py", unbound)
-    free = timed(project, count, "test_unbound.py")
-    bound = timed(project, count, "--contract", "contracts")
-    observe("milliseconds_per_falsifier", (bound - free) / count * 1e3)
-
-
-def timed(project, count, *arguments):
-    """Seconds of this process, so that neither a busy machine nor what it held before counts."""
-    gc.freeze()
-    started = time.process_time()
-    finished = project.pytest("-q", *arguments)
-    seconds = time.process_time() - started
-    gc.unfreeze()
-    assert f"{count} passed" in finished.text
-    return seconds
-
-
-# What a test may observe.
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-018")
-def test_python_numpy_and_torch_scalars_are_observed_as_they_are(project, observe):
-    measures = {name: {"eq": value} for name, (_, value) in SCALARS.items()}
-    claims = {"F-SCALARS": {"measures": measures}, **dict.fromkeys(WRONG, {})}
-    project.contract(claims)
-    tests = [scalar_test("F-SCALARS", {name: text for name, (text, _) in SCALARS.items()})]
-    tests += [scalar_test(name, {"x": text}) for name, text in WRONG.items()]
-    project.write("falsifiers/test_scalars.py", MARKS + "import numpy, torch\n" + "".join(tests))
-    finished = project.run()
-    expected = {"F-SCALARS": "CORROBORATED", **dict.fromkeys(WRONG, "ERROR")}
-    observe("wrong_verdicts", wrong(finished.verdicts, expected))
-    measured = project.results().get(("F-SCALARS", "algorithm"), {}).get("measures", {})
-    values = {name: repr(each["value"]) for name, each in measured.items()}
-    exact = {name: repr(value) for name, (_, value) in SCALARS.items()}
-    observe("wrong_values", wrong(values, exact))
-
-
-@pytest.mark.falsifies("TOLLENS-VERDICTS-019")
-def test_attachments_and_artefacts_are_named_by_their_content(project, observe):
-    verdicts = {"F-ATTACHES": "CORROBORATED", "F-RUNTIME": "CORROBORATED"}
-    verdicts |= {"F-NO-ARTIFACT": "ERROR", "F-NO-LEVEL": "ERROR"}
-    project.contract(dict.fromkeys(verdicts, {}))
-    project.write("falsifiers/test_files.py", MARKS + FILES)
-    project.write("model.gguf", "weights")
-    finished = project.run()
-    observe("wrong_verdicts", wrong(finished.verdicts, verdicts))
-    attachments = project.results().get(("F-ATTACHES", "algorithm"), {}).get("attachments", [])
-    folder = project.root / "evidence/sample-v1"
-    kept = {each["name"]: (each["sha256"], content(folder / each["path"])) for each in attachments}
-    hashes = {"trace.json": sha256(b"[1]\n"), "second.json": sha256(b"[2]\n")}
-    observe("wrong_attachments", wrong(kept, {name: (sha, sha) for name, sha in hashes.items()}))
-    artifact = project.results().get(("F-RUNTIME", "runtime"), {}).get("artifact", {})
-    named = {"name": "model.gguf", "sha256": sha256(b"weights"), "bytes": 7}
-    observe("wrong_artifacts", wrong(artifact, named))
-
-
-def sha256(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def content(path):
-    return sha256(path.read_bytes()) if path.is_file() else "nothing"

@@ -1,4 +1,4 @@
-"""The evidence file: an in-toto Statement with results, runs and severity; its only writer.
+"""The evidence file: an in-toto Statement with results, runs and severity.
 
 Knows how evidence is shaped, merged, sealed and checked; knows no pytest. The format of the
 envelope is in-toto Statement v1 (in-toto attestation framework, spec/v1/statement.md).
