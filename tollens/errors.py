@@ -11,6 +11,7 @@ TollensError
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -35,10 +36,22 @@ class Finding:
         where = f"{self.path}:{self.line}: {self.severity}: {self.rule}"
         rows = [("key", self.key), ("found", self.found), ("expected", self.expected)]
         rows.append(("do", self.hint))
-        return "\n".join([where, *(f"  {name:<9} {text}" for name, text in rows if text)])
+        return "\n".join([where, *(_row(name, text) for name, text in rows if text)])
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _row(name: str, text: str) -> str:
+    """One row of a finding, wrapped at 80 columns; only a longer word is longer."""
+    return textwrap.fill(
+        text,
+        80,
+        initial_indent=f"  {name:<9} ",
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class TollensError(Exception):

@@ -202,7 +202,8 @@ def _found(
     severity: Severity = "error",
 ) -> Finding:
     finding = loaded.source.finding(rule, at, found, expected)
-    return replace(finding, severity=severity, hint=RULES[rule][1])
+    hint = RULES[rule][1].replace("CONTRACT", loaded.source.path)
+    return replace(finding, severity=severity, hint=hint)
 
 
 def _elsewhere(rule: str, path: str, line: int, found: str, severity: Severity) -> Finding:

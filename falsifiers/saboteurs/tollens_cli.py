@@ -79,6 +79,11 @@ def cli_json_is_text(plant):
     plant("tollens.cli._print_json", lambda print_json: lambda value: print(repr(value)))
 
 
+def cli_findings_not_wrapped(plant):
+    """A finding's text runs on past the right edge."""
+    plant("tollens.errors._row", lambda row: lambda name, text: f"  {name:<9} {text}")
+
+
 def cli_new_overwrites(plant):
     """`new` writes over what is there."""
     plant("tollens.scaffold.refuse_existing", lambda refuse: lambda project, paths: None)
