@@ -69,6 +69,7 @@ def off_by_one(plant):
     plant("calc.add.add", lambda add: lambda a, b: add(a, b) + 1)
 """,
 }
+NEED = "TOLLENS_TEST_NEED"
 CONTRACT, EVIDENCE = "contracts/calc-v1.yaml", "evidence/calc-v1/evidence.json"
 
 
@@ -137,10 +138,6 @@ def _edit(path, old, new):
     text = Path(path).read_text()
     assert old in text, f"{old!r} is not in {path}"
     Path(path).write_text(text.replace(old, new, 1))
-
-
-def _set_need(monkeypatch):
-    monkeypatch.setenv("TOLLENS_TEST_NEED", "1")
 
 
 def _refute(monkeypatch):
@@ -218,7 +215,7 @@ BREAKS = {
         "error",
     ),
     "refuted": (_refute, CONTRACT, "id: F-CALC-001", "error"),
-    "blocker-gone": (_set_need, CONTRACT, "id: F-CALC-002", "warning"),
+    "blocker-gone": (lambda m: m.setenv(NEED, "1"), CONTRACT, "id: F-CALC-002", "warning"),
     "history": (
         lambda m: _edit(CONTRACT, "to: PARTIAL", "to: ACTIVE"),
         CONTRACT,
@@ -319,6 +316,7 @@ USES = [
     (["explain", "F-NOPE-001"], 2),
     (["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"], 0),
     (["diff", "HEAD:contracts/calc-v1.yaml", "absent.yaml"], 2),
+    (["new", "Foo Bar", "--subject", "calc.add"], 2),
     (["schema"], 0),
     (["schema", "evidence"], 0),
     (["schema", "nothing"], 2),
@@ -328,13 +326,16 @@ USES = [
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-004")
-def test_bad_usage_is_told_and_the_exit_code_is_as_documented(project, tollens, observe):
+def test_bad_usage_is_told_with_the_documented_exit_code(project, tollens, observe, tmp_path):
     ran = {" ".join(arguments): (tollens(*arguments), code) for arguments, code in USES}
     wrong = {name: each.code for name, (each, code) in ran.items() if each.code != code}
     told = [each.out + each.err for each, _ in ran.values()]
     observe("wrong_exits", len(wrong))
     observe("tracebacks", sum("Traceback" in text for text in told))
     observe("silent_failures", sum(not text.strip() for text in told))
+    (tmp_path / "lone-v1.yaml").write_text("id: [")
+    alone = tollens("check", str(tmp_path / "lone-v1.yaml")).out
+    observe("unnamed_files", int("lone-v1.yaml:1: error: yaml" not in alone))
     assert not wrong, wrong
 
 

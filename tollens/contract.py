@@ -31,7 +31,8 @@ from tollens.verdicts import Discharge, Level, Status
 SCHEMA_ID = "tollens/contract/v1"
 
 Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
-Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+Slug = Annotated[str, StringConstraints(strict=True, pattern=SLUG)]
 SEMANTIC = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$"
 FALSIFIER_ID = r"^[A-Z][A-Z0-9]*([-_][A-Z0-9]+)+$"
 FalsifierId = Annotated[str, StringConstraints(strict=True, pattern=FALSIFIER_ID)]

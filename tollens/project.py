@@ -43,6 +43,7 @@ class Project:
 def find_project(start: Path) -> Project:
     """The project at or above `start`: the nearest folder with a pyproject.toml or contracts."""
     start = start.resolve()
+    start = start if start.is_dir() else start.parent
     for folder in (start, *start.parents):
         if (folder / "pyproject.toml").is_file() or (folder / "contracts").is_dir():
             return read_project(folder)

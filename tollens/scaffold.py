@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+from tollens.contract import SLUG
 from tollens.errors import ProjectError
 from tollens.project import Project
 
@@ -53,8 +55,10 @@ def {function}(plant):
 def write_scaffold(project: Project, contract_id: str, subject: str) -> list[Path]:
     """Write contract, test and saboteur for `contract_id`; returns the files written.
 
-    Raises ProjectError where one of them exists already.
+    Raises ProjectError where the id is none, or where one of the files exists already.
     """
+    if not re.fullmatch(SLUG, contract_id):
+        raise ProjectError(f"id {contract_id!r}; expected lower-case words, like tokenizer-v1")
     area = contract_id.rpartition("-v")[0] or contract_id
     name, root = area.replace("-", "_"), project.root
     contract = root / project.contracts / f"{contract_id}.yaml"

@@ -106,9 +106,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, shown: str, text: str) -> Contrac
     problem = error.problem or "malformed YAML"
     unclosed = "end of stream" in problem  # what was left open is where it began
     mark = error.context_mark if unclosed and error.context_mark else error.problem_mark
-    line = mark.line + 1 if mark else 1
     rows = text.splitlines()
-    stray = "cannot start any token" in problem and "\t" in rows[min(line, len(rows)) - 1]
+    line = min(mark.line + 1 if mark else 1, len(rows))  # the end of the text is its last line
+    stray = "cannot start any token" in problem and "\t" in rows[line - 1]
     if stray or "tab character" in problem:
         return _refuse(shown, line, "a tab", "spaces", "indent with spaces")
     if "expected a single document" in str(error):

@@ -74,6 +74,20 @@ def cli_exit_zero(plant):
     plant("tollens.cli._fail", polite)
 
 
+def cli_file_unnamed(plant):
+    """A file outside any project is its own project, and is shown as `.`."""
+
+    def fault(find_project):
+        def faulty(start):
+            found = find_project(start)
+            alone = not (found.root / found.contracts).is_dir()
+            return replace(found, root=start.resolve()) if alone else found
+
+        return faulty
+
+    plant("tollens.project.find_project", fault)
+
+
 def cli_json_is_text(plant):
     """--format json prints Python's repr."""
     plant("tollens.cli._print_json", lambda print_json: lambda value: print(repr(value)))
