@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,11 @@ PACKAGES = (
     *("gguf", "hypothesis", "llama-cpp-python", "numpy", "pydantic", "pytest", "pyyaml"),
     *("starlette", "tokenizers", "tollens", "torch", "transformers", "triton"),
 )
+
+
+def utc_now() -> str:
+    """The time as evidence and history write it: UTC, whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @cache

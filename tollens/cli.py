@@ -21,8 +21,8 @@ from tollens.bounds import show
 from tollens.contract import Falsifier, Loaded, load
 from tollens.difference import compare, given, needed
 from tollens.errors import ContractError, ProjectError, TollensError
-from tollens.lint import Inspection, check, load_or_findings
-from tollens.project import Project, contract_paths, find_project, load_all
+from tollens.lint import Inspection, check
+from tollens.project import Project, contract_paths, find_project, load_all, read_all
 from tollens.rules import RULES
 from tollens.scaffold import write_scaffold
 from tollens.source import parse
@@ -61,7 +61,7 @@ def check_command(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
     """
     project, files = _contracts(paths)
     inspection = Inspection(project)
-    loaded, findings = load_or_findings(project, files)
+    loaded, findings = read_all(project, files)
     findings += check(inspection, loaded, whole=not paths and not findings)
     errors = sum(finding.severity == "error" for finding in findings)
     if form is Format.JSON:

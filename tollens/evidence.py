@@ -7,7 +7,6 @@ envelope is in-toto Statement v1 (in-toto attestation framework, spec/v1/stateme
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import os
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jsonschema
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tollens.bounds import Judged
+from tollens.bounds import Judged, Strict
 from tollens.contract import Sha256, digest
 from tollens.digests import Digests
 from tollens.errors import EvidenceError
@@ -29,10 +28,6 @@ from tollens.verdicts import Kill, Level, Verdict
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:tollens:evidence:v1"
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DigestSet(Strict):
@@ -280,12 +275,6 @@ def _check_schema(document: Any, shown: str) -> None:
     error = jsonschema.exceptions.best_match(_validator().iter_errors(document))
     if error is not None:
         raise EvidenceError(f"{shown}: {error.json_path}: {error.message:.200}")
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from tollens import evidence as evidence_file
+from tollens.circumstances import utc_now
 from tollens.contract import Contract, HistoryEntry, load
 from tollens.digests import Today
 from tollens.errors import EvidenceError, RecordError
@@ -31,7 +31,7 @@ from tollens.evidence import (
     measure_result,
     write_atomically,
 )
-from tollens.outcomes import Outcome
+from tollens.outcomes import Outcome, sha256_of
 from tollens.project import Project
 from tollens.source import read_text
 from tollens.splice import append
@@ -104,7 +104,7 @@ def read_replaceable(path: Path) -> tuple[Evidence | None, str | None]:
     """The evidence at `path` and its sha256. An altered file counts as none, and is replaced."""
     if not path.exists():
         return None, None
-    previous = evidence_file.sha256_of(path)
+    previous = sha256_of(path)
     try:
         return evidence_file.read(path), previous
     except EvidenceError:
@@ -253,7 +253,7 @@ def transition(
         return None
     return HistoryEntry.model_validate(
         {
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "date": utc_now(),
             "version": contract.version,
             "from": last.to if last else Status.PROPOSED,
             "to": standing.status,

@@ -9,11 +9,12 @@ from functools import cached_property
 from tollens.bindings import Binding, find_bindings
 from tollens.contract import Falsifier, Loaded, across
 from tollens.digests import Sources, Today, today
-from tollens.errors import ContractError, EvidenceError, Finding, ProjectError, Severity
-from tollens.evidence import Evidence, read, sha256_of
+from tollens.errors import EvidenceError, Finding, ProjectError, Severity
+from tollens.evidence import Evidence, read
 from tollens.history import moved_claims
 from tollens.needs import unmet
-from tollens.project import Project, load_all
+from tollens.outcomes import sha256_of
+from tollens.project import Project
 from tollens.rules import RULES
 from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
 from tollens.source import Location
@@ -59,9 +60,7 @@ class Inspection:
 
 def check(inspection: Inspection, loaded: list[Loaded], whole: bool) -> Iterator[Finding]:
     """All findings; `whole` says that `loaded` are all the project's contracts."""
-    folder = inspection.project.root / inspection.project.contracts
-    known = [path.stem for path in folder.rglob("*.y*ml")] if folder.is_dir() else []
-    yield from across(loaded, known)
+    yield from across(loaded, [path.stem for path in inspection.project.contract_files()])
     for each in loaded:
         yield from _contract(inspection, each)
     if whole:
@@ -208,17 +207,3 @@ def _found(
 
 def _elsewhere(rule: str, path: str, line: int, found: str, severity: Severity) -> Finding:
     return Finding(rule, path, line, found, hint=RULES[rule][1], severity=severity)
-
-
-def load_or_findings(
-    project: Project, paths: Iterable[object]
-) -> tuple[list[Loaded], list[Finding]]:
-    """Load each contract; those that are invalid give their findings instead."""
-    loaded: list[Loaded] = []
-    findings: list[Finding] = []
-    for path in paths:
-        try:
-            loaded += load_all(project, [path])  # type: ignore[list-item]
-        except ContractError as error:
-            findings += error.findings
-    return loaded, findings

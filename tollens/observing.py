@@ -5,7 +5,6 @@ Knows contracts and measures; knows no pytest. The test measures, this module ju
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 from tollens.bounds import Judged, Measure, accepts, estimate, judge_estimate, judge_value, show
 from tollens.contract import Falsifier
 from tollens.errors import ObserveError
-from tollens.outcomes import Attached, Observed
+from tollens.outcomes import Attached, Observed, sha256_of
 from tollens.verdicts import Level, Verdict
 
 
@@ -65,12 +64,12 @@ class Observe:
         self.level = Level(level)
         if artifact is not None:
             path = Path(artifact)
-            self.artifact = Observed(path.name, _sha256(path), path.stat().st_size)
+            self.artifact = Observed(path.name, sha256_of(path), path.stat().st_size)
 
     def attach(self, path: str | Path, name: str | None = None) -> None:
         """Add a file to the evidence, under its own name or `name`."""
         source = Path(path)
-        sha256 = _sha256(source)
+        sha256 = sha256_of(source)
         folder = self.cache() / "attachments"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / sha256)
@@ -143,8 +142,3 @@ def _broken(name: str, judged: Judged) -> str:
         low, high = judged.interval
         text += f", interval [{show(low)}, {show(high)}] of {judged.count}"
     return f"{text}: {judged.note}" if judged.note else text
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,13 +5,21 @@ Knows nothing of pytest: trials arrive as plain data, so that they can cross pro
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tollens.bounds import Judged
 from tollens.verdicts import Kill, Level, Verdict, worst
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ class Project:
     def evidence_path(self, contract_id: str) -> Path:
         return self.root / self.evidence / contract_id / "evidence.json"
 
+    def contract_files(self) -> list[Path]:
+        """The files in the project's folder of contracts; none where there is no such folder."""
+        return sorted((self.root / self.contracts).rglob("*.y*ml"))
+
     def cache(self) -> Path:
         """The folder of what is not committed; created with its own .gitignore."""
         folder = self.root / ".tollens"
@@ -82,6 +86,14 @@ def contract_paths(arguments: Iterable[Path]) -> list[Path]:
 
 def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
     """Load every contract; raises ContractError with the findings of all that are invalid."""
+    loaded, findings = read_all(project, paths)
+    if findings:
+        raise ContractError(findings)
+    return loaded
+
+
+def read_all(project: Project, paths: Iterable[Path]) -> tuple[list[Loaded], list[Finding]]:
+    """The contracts that are valid, and the findings of those that are not."""
     loaded: list[Loaded] = []
     findings: list[Finding] = []
     for path in paths:
@@ -89,6 +101,4 @@ def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
             loaded.append(load(path, project.shown(path)))
         except ContractError as error:
             findings += error.findings
-    if findings:
-        raise ContractError(findings)
-    return loaded
+    return loaded, findings

@@ -10,14 +10,13 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from tollens import history
 from tollens.bindings import Binding, find_bindings
-from tollens.circumstances import describe
+from tollens.circumstances import describe, utc_now
 from tollens.contract import Falsifier, Loaded, across
 from tollens.digests import Sources, today
 from tollens.errors import ContractError, TollensError
@@ -25,7 +24,7 @@ from tollens.evidence import Evidence, Run, dump, write_atomically
 from tollens.history import Recordable, Recorded
 from tollens.observing import Observe
 from tollens.outcomes import Outcome, Trial, fold, fold_kills
-from tollens.project import Project, contract_paths, load_all
+from tollens.project import Project, contract_paths, load_all, read_all
 from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
 from tollens.verdicts import Kill, Level, Verdict, worst
 
@@ -63,7 +62,7 @@ class Session:
     mode: Mode = "auto"
     sabotage: bool = False
     arguments: Sequence[str] = ()
-    started: str = field(default_factory=lambda: _now())
+    started: str = field(default_factory=utc_now)
     trials: list[Trial] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
     collected: dict[str, set[str]] = field(default_factory=dict)
@@ -201,7 +200,7 @@ class Session:
     def _run(self) -> Run:
         written = [self.project.evidence]
         return describe(
-            self.project.root, self.started, _now(), self.arguments, self.project.seed, written
+            self.project.root, self.started, utc_now(), self.arguments, self.project.seed, written
         )
 
     def _outcomes(self, falsifier: Falsifier) -> list[Outcome]:
@@ -275,9 +274,7 @@ def open_session(
 ) -> Session:
     """Load the contracts; raises ContractError or ProjectError where one cannot be used."""
     loaded = load_all(project, contract_paths(contracts))
-    folder = project.root / project.contracts
-    known = [path.stem for path in folder.rglob("*.y*ml")] if folder.is_dir() else []
-    findings = list(across(loaded, known))
+    findings = list(across(loaded, [path.stem for path in project.contract_files()]))
     if findings:
         raise ContractError(findings)
     session = Session(project, loaded, mode, sabotage, arguments)
@@ -287,15 +284,8 @@ def open_session(
 
 def declared(project: Project) -> dict[str, Falsifier]:
     """The falsifiers of every valid contract in the project's folder, by id."""
-    folder = project.root / project.contracts
-    found: dict[str, Falsifier] = {}
-    for path in contract_paths([folder]) if folder.is_dir() else []:
-        try:
-            [loaded] = load_all(project, [path])
-        except ContractError:
-            continue
-        found |= {falsifier.id: falsifier for falsifier in loaded.contract.falsifiers}
-    return found
+    valid, _ = read_all(project, project.contract_files())
+    return {each.id: each for loaded in valid for each in loaded.contract.falsifiers}
 
 
 def _void_if_survived(outcome: Outcome, evidence: Evidence) -> Outcome:
@@ -305,7 +295,3 @@ def _void_if_survived(outcome: Outcome, evidence: Evidence) -> Outcome:
         if void and result.key == (outcome.falsifier, outcome.level):
             return replace(outcome, verdict=result.verdict, reason=result.reason)
     return outcome
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

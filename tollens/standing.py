@@ -37,7 +37,6 @@ class FalsifierStanding:
     results: Mapping[Level, Result]
     kills: Mapping[str, KillResult]
     stale: Mapping[Level, Result] = field(default_factory=dict)
-    stale_kills: Mapping[str, KillResult] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[Level, Verdict]:
@@ -142,7 +141,6 @@ def _falsifier(
         {each.level: each for each in fresh},
         {each.saboteur: each for each in fresh_kills},
         {each.level: each for each in results if each not in fresh},
-        {each.saboteur: each for each in kills if each not in fresh_kills},
     )
 
 

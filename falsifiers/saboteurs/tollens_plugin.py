@@ -110,7 +110,7 @@ def any_kind_accepted(plant):
 def digest_of_the_name(plant):
     """A file's digest is that of its name."""
     plant(
-        "tollens.observing._sha256",
+        "tollens.outcomes.sha256_of",
         lambda sha256: lambda path: f"{len(path.name):064x}",
     )
 
