@@ -1,4 +1,4 @@
-"""The engine: inference for Qwen3 models, dense and mixture of experts, from GGUF files.
+"""The engine: Qwen2, Qwen3 and Qwen3's mixtures of experts, from GGUF files and HF folders.
 
 Knows tensors; knows no contract and no test. Shape letters, in every module:
 
@@ -9,6 +9,7 @@ Knows tensors; knows no contract and no test. Shape letters, in every module:
 
 from engine.cache import KVCache
 from engine.chat import CHATML, render_chat
+from engine.checkpoint import load_tokenizer, open_checkpoint
 from engine.config import ModelConfig
 from engine.errors import (
     EngineError,
@@ -37,6 +38,8 @@ __all__ = [
     "Tokenizer",
     "generate",
     "load",
+    "load_tokenizer",
+    "open_checkpoint",
     "render_chat",
     "write_fixture",
 ]

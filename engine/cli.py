@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from engine.chat import ChatTemplate, render_chat
+from engine.checkpoint import open_checkpoint
 from engine.errors import EngineError
 from engine.fixture import write_fixture
 from engine.generate import generate
-from engine.gguf import open_gguf
 from engine.model import Model
 from engine.tokenizer import Tokenizer
 
@@ -50,7 +50,7 @@ def run(
     device: Device = "cpu",
 ) -> None:
     """Generate text from a prompt, streamed as it comes."""
-    file = open_gguf(model)
+    file = open_checkpoint(model)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     if not raw:
         template = ChatTemplate.from_metadata(file.metadata, model)
@@ -58,7 +58,7 @@ def run(
     ids = tokenizer.encode(prompt)
     started = time.perf_counter()
     tokens = generate(
-        Model.from_file(file, device),
+        Model.from_checkpoint(file, device),
         ids,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -97,9 +97,9 @@ def serve(
     # Imported here so that `run` and `fixture` work without the extra `serve`.
     from engine import server
 
-    file = open_gguf(model)
+    file = open_checkpoint(model)
     application = server.create_app(
-        Model.from_file(file, device),
+        Model.from_checkpoint(file, device),
         Tokenizer.from_metadata(file.metadata),
         name=name or model.stem,
         template=ChatTemplate.from_metadata(file.metadata, model),

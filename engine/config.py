@@ -1,18 +1,48 @@
 """The hyperparameters of a model, every one read from the file's metadata.
 
 Knows the architectures and their metadata keys; knows nothing of files, tensors or tokenizers.
-There are no defaults: a missing key is an error, since a default that is nearly right (a RoPE
-base of 1e4, a head of hidden/heads) gives a model that is nearly wrong.
+What decides a logit has no default: a missing key is an error, since a default that is nearly
+right (a RoPE base of 1e4) gives a model that is nearly wrong. The exceptions are the format's own
+definitions, and they are named here.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import log
+from typing import Any, NamedTuple
 
 from engine.errors import FormatError
 
-# architecture -> are its feed-forward blocks mixtures of experts?
-ARCHITECTURES = {"qwen3": False, "qwen3moe": True}
+
+class Architecture(NamedTuple):
+    """What a family of models has, told apart by the name in the file alone."""
+
+    is_moe: bool  # feed-forward blocks are mixtures of experts
+    has_qk_norm: bool  # RMSNorm of each head's query and key, before RoPE
+    has_qkv_bias: bool
+
+
+ARCHITECTURES = {
+    "qwen2": Architecture(is_moe=False, has_qk_norm=False, has_qkv_bias=True),
+    "qwen3": Architecture(is_moe=False, has_qk_norm=True, has_qkv_bias=False),
+    "qwen3moe": Architecture(is_moe=True, has_qk_norm=True, has_qkv_bias=False),
+}
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How positions beyond the trained context are mapped into it (YaRN: arXiv 2309.00071).
+
+    `type` is "none", "linear" or "yarn"; all but `factor` are YaRN's. `attention_factor` multiplies
+    cosine and sine, so that it scales attention's logits by its square.
+    """
+
+    type: str = "none"
+    factor: float = 1.0
+    original_context_length: int = 0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -20,6 +50,8 @@ class ModelConfig:
     """One model's shape. Names are those of the GGUF keys; vary it with `dataclasses.replace`.
 
     `feed_forward_length` is 0 for a mixture of experts, the `expert_*` are 0 for a dense model.
+    `sliding_windows` has an entry per layer, the positions that it sees (itself included) or 0
+    for all; it is empty where no layer is limited.
     """
 
     architecture: str
@@ -29,9 +61,11 @@ class ModelConfig:
     embedding_length: int  # H
     head_count: int
     head_count_kv: int
-    key_length: int  # D, which is not H / head_count
+    key_length: int  # D, which need not be H / head_count
     rms_epsilon: float
     rope_base: float
+    rope_scaling: RopeScaling = RopeScaling()
+    sliding_windows: tuple[int, ...] = ()
     feed_forward_length: int = 0
     expert_count: int = 0  # E
     expert_used_count: int = 0  # K
@@ -40,7 +74,21 @@ class ModelConfig:
     @property
     def is_moe(self) -> bool:
         """Whether the feed-forward blocks are mixtures of experts, by the architecture alone."""
-        return ARCHITECTURES[self.architecture]
+        return ARCHITECTURES[self.architecture].is_moe
+
+    @property
+    def has_qk_norm(self) -> bool:
+        """Whether queries and keys are normed per head."""
+        return ARCHITECTURES[self.architecture].has_qk_norm
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        """Whether the projections to queries, keys and values add a bias."""
+        return ARCHITECTURES[self.architecture].has_qkv_bias
+
+    def window(self, layer: int) -> int:
+        """How many positions the layer sees, or 0 for all."""
+        return self.sliding_windows[layer] if self.sliding_windows else 0
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "ModelConfig":
@@ -55,9 +103,11 @@ class ModelConfig:
             embedding_length=keys.count("embedding_length"),
             head_count=keys.count("attention.head_count"),
             head_count_kv=keys.count("attention.head_count_kv"),
-            key_length=keys.count("attention.key_length"),
+            key_length=_key_length(keys),
             rms_epsilon=keys.positive("attention.layer_norm_rms_epsilon"),
             rope_base=keys.positive("rope.freq_base"),
+            rope_scaling=_rope_scaling(keys),
+            sliding_windows=_sliding_windows(keys),
             **_feed_forward(keys, architecture),
         )
         _check(config, keys)
@@ -80,7 +130,9 @@ class _Keys:
             raise self.wrong(key, value, "a positive integer")
         return value
 
-    def positive(self, key: str) -> float:
+    def positive(self, key: str, default: float | None = None) -> float:
+        if default is not None and self.get(key) is None:
+            return default
         value = self._need(key, "a positive number")
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 < value < float("inf"):
@@ -115,9 +167,58 @@ def _vocabulary_size(metadata: Mapping[str, Any], keys: _Keys) -> int:
     return len(tokens) if isinstance(tokens, list) and tokens else keys.count("vocab_size")
 
 
+def _key_length(keys: _Keys) -> int:
+    """D. Qwen2's files do not say it: there it is H / heads by definition."""
+    if keys.architecture != "qwen2" or keys.get("attention.key_length") is not None:
+        return keys.count("attention.key_length")
+    hidden, heads = keys.count("embedding_length"), keys.count("attention.head_count")
+    if hidden % heads:
+        raise keys.wrong("attention.head_count", heads, f"a divisor of {hidden}")
+    return hidden // heads
+
+
+def _rope_scaling(keys: _Keys) -> RopeScaling:
+    kind = keys.get("rope.scaling.type") or "none"
+    if kind not in ("none", "linear", "yarn"):
+        raise keys.wrong("rope.scaling.type", kind, "none, linear or yarn")
+    if kind == "none":
+        return RopeScaling()
+    factor = keys.positive("rope.scaling.factor")
+    if kind == "linear":
+        return RopeScaling(kind, factor)
+    return RopeScaling(
+        type=kind,
+        factor=factor,
+        original_context_length=keys.count("rope.scaling.original_context_length"),
+        beta_fast=keys.positive("rope.scaling.yarn_beta_fast", 32.0),  # the paper's
+        beta_slow=keys.positive("rope.scaling.yarn_beta_slow", 1.0),
+        attention_factor=yarn_attention_factor(factor)
+        * keys.positive("rope.scaling.attn_factor", 1.0),  # GGUF's multiplies YaRN's own
+    )
+
+
+def yarn_attention_factor(factor: float) -> float:
+    """What YaRN multiplies cosine and sine by, unless the file says more."""
+    return 0.1 * log(factor) + 1 if factor > 1 else 1.0
+
+
+def _sliding_windows(keys: _Keys) -> tuple[int, ...]:
+    """An entry per layer; without a pattern, every layer has the window."""
+    if not keys.get("attention.sliding_window"):
+        return ()
+    window, layers = keys.count("attention.sliding_window"), keys.count("block_count")
+    key = "attention.sliding_window_pattern"
+    pattern = keys.get(key)
+    if pattern is None:
+        pattern = [True] * layers
+    if not isinstance(pattern, list) or len(pattern) != layers:
+        raise keys.wrong(key, pattern, f"a list of {layers} booleans, one for each layer")
+    return tuple(window if limited else 0 for limited in pattern)
+
+
 def _feed_forward(keys: _Keys, architecture: str) -> dict[str, int]:
     experts = ("expert_count", "expert_used_count", "expert_feed_forward_length")
-    names = experts if ARCHITECTURES[architecture] else ("feed_forward_length",)
+    names = experts if ARCHITECTURES[architecture].is_moe else ("feed_forward_length",)
     return {name: keys.count(name) for name in names}
 
 
@@ -136,5 +237,3 @@ def _check(config: ModelConfig, keys: _Keys) -> None:
     for key in ("attention.value_length", "rope.dimension_count"):
         if keys.get(key) not in (None, config.key_length):
             raise keys.wrong(key, keys.get(key), f"{config.key_length} (attention.key_length)")
-    if keys.get("rope.scaling.type") not in (None, "none"):
-        raise keys.wrong("rope.scaling.type", keys.get("rope.scaling.type"), "none")

@@ -1,33 +1,55 @@
-"""The forward pass: token ids to logits, for dense Qwen3 and its mixtures of experts.
+"""The forward pass: token ids to logits, for Qwen2, Qwen3 and Qwen3's mixtures of experts.
 
 Knows layers and tensor names; knows nothing of text, sampling or how blocks decode. One model
-definition with switches: attention is the same for all, `feed_forward` is the one place where
-architectures part. Weights stay encoded in the mapped file and are decoded when used.
+definition with switches: `attend` reads them from the config, and `feed_forward` is the one place
+where architectures part. The same pass serves inference, where weights stay encoded in the mapped
+file and are decoded when used, and training, where they are float32 parameters.
 """
 
-from collections.abc import Mapping, Sequence
-from math import prod, sqrt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
-from engine import moe
+from engine import moe, rope
 from engine.cache import KVCache
+from engine.checkpoint import open_checkpoint
 from engine.config import ModelConfig
-from engine.errors import EngineError, PromptError, TensorError
-from engine.gguf import GGUFFile, RawTensor, open_gguf
-from engine.quant import Weight, linear, row_bytes
+from engine.errors import EngineError, PromptError
+from engine.gguf import Checkpoint
+from engine.layout import check_tensors
+from engine.moe import See, swiglu, unseen
+from engine.weights import Blocks, Floats, Weight, linear
+
+Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
+Probe = Callable[[int | None, str, Tensor], None]  # takes layer (None outside), stage, what it made
 
 
 def load(path: str | Path, device: str = "cpu") -> "Model":
-    """Open the GGUF at `path` and check that it holds every tensor, in its right shape.
+    """Open the GGUF file or HF folder at `path` and check its tensors, names and shapes.
 
     Raises `FormatError` for the file or its metadata, `TensorError` for a tensor, and
     `EngineError` for a device that is not there. No weight is decoded yet.
     """
-    return Model.from_file(open_gguf(path), device)
+    return Model.from_checkpoint(open_checkpoint(path), device)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass hands from layer to layer: angles [T, D/2], the cache, who looks on."""
+
+    cos: Tensor
+    sin: Tensor
+    cache: KVCache | None = None
+    probe: Probe | None = None
+
+    def see(self, layer: int | None) -> See:
+        """The `See` of one layer."""
+        probe = self.probe
+        return unseen if probe is None else lambda stage, made: probe(layer, stage, made)
 
 
 class Model:
@@ -44,17 +66,29 @@ class Model:
         self.device = torch.device(device)
 
     @classmethod
-    def from_file(cls, file: GGUFFile, device: str = "cpu") -> "Model":
-        """From a file that is open already."""
-        config = ModelConfig.from_metadata(file.metadata)
-        check_tensors(config, file.tensors)
-        weights = {name: Weight(name, *tensor) for name, tensor in file.tensors.items()}
+    def from_checkpoint(cls, checkpoint: Checkpoint, device: str = "cpu") -> "Model":
+        """From a file or folder that is open already."""
+        config = ModelConfig.from_metadata(checkpoint.metadata)
+        check_tensors(config, checkpoint.tensors)
+        weights: dict[str, Weight] = {n: Blocks(n, *t) for n, t in checkpoint.tensors.items()}
         return cls(config, weights, _device(device))
 
-    def weight(self, name: str) -> Weight:
-        """The weight `name` (without `.weight`); one that the file lacks fails when used."""
-        name = f"{name}.weight"
-        return self.weights.get(name) or Weight.absent(name)
+    def to_float(self, *, trainable: bool = False) -> "Model":
+        """The same model with every weight decoded once, as float32 tensors on its device.
+
+        `trainable` ones require a gradient; they are `model.weights[name].tensor`, and a tied
+        output shares `token_embd`'s.
+        """
+        decoded = {n: w.dequantise(self.device).clone() for n, w in self.weights.items()}
+        floats: dict[str, Weight] = {
+            name: Floats(name, tensor.requires_grad_(trainable)) for name, tensor in decoded.items()
+        }
+        return Model(self.config, floats, self.device)
+
+    def weight(self, name: str, kind: str = "weight") -> Weight:
+        """The tensor `name`.`kind`; one that the file lacks fails when used."""
+        name = f"{name}.{kind}"
+        return self.weights.get(name) or Blocks.absent(name)
 
     def new_cache(self, capacity: int | None = None) -> KVCache:
         """An empty cache for `capacity` positions, or for the whole context."""
@@ -62,37 +96,76 @@ class Model:
         size = c.context_length if capacity is None else capacity
         return KVCache(c.block_count, c.head_count_kv, size, c.key_length, self.device)
 
-    def logits(self, ids: Sequence[int]) -> Tensor:
-        """Float32 logits [T, V] at every position of `ids`, without a cache."""
-        return self.forward(ids)
+    def logits(self, ids: Ids) -> Tensor:
+        """Float32 logits [T, V] at every position of `ids`, without a cache; [B, T, V] for [B, T].
 
+        Gradients reach the weights that require them.
+        """
+        return self._run(ids, None, last_only=False, probe=None)
+
+    @torch.no_grad()
     def forward(
-        self, ids: Sequence[int], cache: KVCache | None = None, *, last_only: bool = False
+        self,
+        ids: Sequence[int],
+        cache: KVCache | None = None,
+        *,
+        last_only: bool = False,
+        probe: Probe | None = None,
     ) -> Tensor:
         """Float32 logits [T, V] of `ids` placed after what `cache` holds, which grows by T.
 
-        With `last_only`, [1, V] for the last position alone. Raises `PromptError` for ids that
-        are none, outside the vocabulary or beyond the context, and where the cache is full.
+        With `last_only`, [1, V] for the last position alone; `probe` sees what each stage made.
+        Raises `PromptError` for ids that are none, outside the vocabulary or beyond the context,
+        and where the cache is full.
         """
+        return self._run(ids, cache, last_only=last_only, probe=probe)
+
+    def _run(
+        self, ids: Ids, cache: KVCache | None, *, last_only: bool, probe: Probe | None
+    ) -> Tensor:
         start = 0 if cache is None else cache.length
+        ids = torch.as_tensor(ids)
         check_ids(ids, start, self.config)
-        positions = torch.arange(start, start + len(ids), device=self.device)
-        x = self.weight("token_embd").rows(ids, self.device)  # [T, H]
+        count = ids.shape[-1]
+        positions = torch.arange(start, start + count, device=self.device)
+        step = Pass(*rope.tables(self.config, positions), cache, probe)
+        x = self._embed(ids)  # [..., T, H]
         for layer in range(self.config.block_count):
-            x = x + attend(self, layer, self.norm(f"blk.{layer}.attn_norm", x), positions, cache)
-            x = x + feed_forward(self, layer, self.norm(f"blk.{layer}.ffn_norm", x))
+            x = run_layer(self, layer, x, step)
         if cache is not None:
-            cache.advance(len(ids))
-        x = self.norm("output_norm", x[-1:] if last_only else x)
-        return linear(x, self._output())  # [T, V]
+            cache.advance(count)
+        x = self.norm("output_norm", x[..., -1:, :] if last_only else x)
+        logits = linear(x, self.output())  # [..., T, V]
+        step.see(None)("output", logits)
+        return logits
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """RMSNorm of x [..., n] by the gain `name` [n]."""
         return rms_norm(x, self.weight(name).dequantise(self.device), self.config.rms_epsilon)
 
-    def _output(self) -> Weight:
+    def output(self) -> Weight:
+        """The matrix [V, H] to logits: the embedding's where the file has none of its own."""
         tied = "output.weight" not in self.weights
         return self.weight("token_embd" if tied else "output")
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        rows = self.weight("token_embd").rows(ids.flatten().tolist(), self.device)
+        return rows.reshape(*ids.shape, -1)
+
+
+def run_layer(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
+    """One layer with its two residual connections: [..., T, H] to [..., T, H]."""
+    see = step.see(layer)
+    normed = model.norm(f"blk.{layer}.attn_norm", x)
+    see("attn_norm", normed)
+    mixed = attend(model, layer, normed, step)
+    see("attn_out", mixed)
+    x = x + mixed
+    normed = model.norm(f"blk.{layer}.ffn_norm", x)
+    see("ffn_norm", normed)
+    made = feed_forward(model, layer, normed, see)
+    see("ffn_out", made)
+    return x + made
 
 
 def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
@@ -100,148 +173,85 @@ def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
     return gain * (x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + epsilon))
 
 
-def rope(x: Tensor, positions: Tensor, base: float) -> Tensor:
-    """Rotate x [heads, T, D] by its positions [T]; NEOX pairs, (i, i + D/2) (arXiv 2104.09864)."""
-    half = x.shape[-1] // 2
-    exponent = torch.arange(half, device=x.device, dtype=torch.float32) / half
-    angle = positions.float()[:, None] * (1.0 / base**exponent)  # [T, D/2]
-    cos, sin = angle.cos(), angle.sin()
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention of queries [heads, T, D] over keys and values [kv heads, S, D].
+def attention(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
+    """Causal attention of queries [..., heads, T, D] over keys and values [..., kv heads, S, D].
 
     The T queries are the last T of the S positions. Each key head serves heads / kv heads
-    neighbouring query heads (GQA, arXiv 2305.13245). Returns [heads, T, D].
+    neighbouring query heads (GQA, arXiv 2305.13245). With `window`, a query sees that many
+    positions, its own included. Returns [..., heads, T, D].
     """
-    group = q.shape[0] // k.shape[0]
-    k, v = k.repeat_interleave(group, dim=0), v.repeat_interleave(group, dim=0)
-    scores = q @ k.transpose(1, 2) / sqrt(q.shape[-1])  # [heads, T, S]
-    count, seen = scores.shape[1:]
-    future = torch.ones(count, seen, dtype=torch.bool, device=q.device).triu(seen - count + 1)
-    return torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1) @ v
+    group = q.shape[-3] // k.shape[-3]
+    k, v = k.repeat_interleave(group, dim=-3), v.repeat_interleave(group, dim=-3)
+    scores = q @ k.transpose(-1, -2) / sqrt(q.shape[-1])  # [..., heads, T, S]
+    count, seen = scores.shape[-2:]
+    hidden = torch.ones(count, seen, dtype=torch.bool, device=q.device).triu(seen - count + 1)
+    if window:
+        hidden |= torch.ones_like(hidden).tril(seen - count - window)
+    return torch.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1) @ v
 
 
-def attend(model: Model, layer: int, x: Tensor, positions: Tensor, cache: KVCache | None) -> Tensor:
-    """The attention block of one layer: [T, H] to [T, H]. Q and K are normed before RoPE."""
+def attend(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
+    """The attention block of one layer: [..., T, H] to [..., T, H]."""
     c, block = model.config, f"blk.{layer}"
-    q = _heads(linear(x, model.weight(f"{block}.attn_q")), c.head_count)
-    k = _heads(linear(x, model.weight(f"{block}.attn_k")), c.head_count_kv)
-    v = _heads(linear(x, model.weight(f"{block}.attn_v")), c.head_count_kv)
-    q = rope(model.norm(f"{block}.attn_q_norm", q), positions, c.rope_base)
-    k = rope(model.norm(f"{block}.attn_k_norm", k), positions, c.rope_base)
-    if cache is not None:
-        k, v = cache.append(layer, k, v)
-    mixed = attention(q, k, v).transpose(0, 1).flatten(1)  # [T, heads * D]
+    projected = [project(model, f"{block}.attn_{part}", x) for part in "qkv"]
+    step.see(layer)("qkv", torch.cat(projected, dim=-1))
+    q, k, v = (_heads(each, c.key_length) for each in projected)  # [..., heads, T, D]
+    if c.has_qk_norm:  # before RoPE
+        q, k = model.norm(f"{block}.attn_q_norm", q), model.norm(f"{block}.attn_k_norm", k)
+    q, k = rope.rotate(q, step.cos, step.sin), rope.rotate(k, step.cos, step.sin)
+    if step.cache is not None:
+        k, v = step.cache.append(layer, k, v)
+    mixed = attention(q, k, v, c.window(layer)).transpose(-3, -2).flatten(-2)  # [..., T, heads * D]
     return linear(mixed, model.weight(f"{block}.attn_output"))
 
 
-def _heads(x: Tensor, count: int) -> Tensor:
-    return x.reshape(x.shape[0], count, -1).transpose(0, 1)  # [T, count * D] -> [count, T, D]
+def project(model: Model, name: str, x: Tensor) -> Tensor:
+    """x [..., T, H] to queries, keys or values [..., T, heads * D]; Qwen2's have a bias."""
+    bias = model.weight(name, "bias") if model.config.has_qkv_bias else None
+    return linear(x, model.weight(name), bias)
 
 
-def feed_forward(model: Model, layer: int, x: Tensor) -> Tensor:
-    """The feed-forward block of one layer, [T, H] to [T, H]: the one dispatch by architecture."""
+def _heads(x: Tensor, size: int) -> Tensor:
+    """[..., T, n * D] -> [..., n, T, D]"""
+    return x.reshape(*x.shape[:-1], -1, size).transpose(-3, -2)
+
+
+def feed_forward(model: Model, layer: int, x: Tensor, see: See = unseen) -> Tensor:
+    """The feed-forward block of one layer, [..., T, H] to the same: the one dispatch."""
     block = f"blk.{layer}"
-    if model.config.is_moe:
-        return moe.moe_feed_forward(
-            x,
-            model.weight(f"{block}.ffn_gate_inp"),
-            model.weight(f"{block}.ffn_gate_exps"),
-            model.weight(f"{block}.ffn_up_exps"),
-            model.weight(f"{block}.ffn_down_exps"),
-            model.config.expert_used_count,
-        )
-    return dense_feed_forward(
-        x,
-        model.weight(f"{block}.ffn_gate"),
-        model.weight(f"{block}.ffn_up"),
-        model.weight(f"{block}.ffn_down"),
-    )
+    if not model.config.is_moe:
+        gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in ("gate", "up", "down"))
+        return dense_feed_forward(x, gate, up, down, see)
+    parts = ("gate_inp", "gate_exps", "up_exps", "down_exps")
+    router, gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in parts)
+    tokens = x.reshape(-1, x.shape[-1])  # a router knows no batch
+    used = model.config.expert_used_count
+    return moe.moe_feed_forward(tokens, router, gate, up, down, used, see).reshape(x.shape)
 
 
-def dense_feed_forward(x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
-    """SwiGLU (arXiv 2002.05202): [T, H] to [T, H]."""
-    return linear(silu(linear(x, gate)) * linear(x, up), down)
+def dense_feed_forward(
+    x: Tensor, gate: Weight, up: Weight, down: Weight, see: See = unseen
+) -> Tensor:
+    """SwiGLU: [..., H] to [..., H]."""
+    return swiglu(x, gate, up, down, see)
 
 
-def check_ids(ids: Sequence[int], start: int, config: ModelConfig) -> None:
+def check_ids(ids: Ids, start: int, config: ModelConfig) -> None:
     """Refuse ids that are none, outside the vocabulary, or beyond the context."""
-    if not ids:
+    ids = torch.as_tensor(ids)
+    if not ids.numel():
         raise PromptError("prompt: found no token ids, expected at least one")
-    end = start + len(ids)
+    end = start + ids.shape[-1]
     if end > config.context_length:
         raise PromptError(
             f"prompt: found {end} positions, expected at most "
             f"the context length of {config.context_length}"
         )
-    for place, token in enumerate(ids):
-        if not 0 <= token < config.vocabulary_size:
-            raise PromptError(
-                f"prompt: found token id {token} at {place}, "
-                f"expected 0 to {config.vocabulary_size - 1}"
-            )
-
-
-def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor that the architecture needs, with its row-major shape; not `output`."""
-    h, d = config.embedding_length, config.key_length
-    q, kv = config.head_count * d, config.head_count_kv * d
-    block = {
-        "attn_norm": (h,),
-        "attn_q": (q, h),
-        "attn_k": (kv, h),
-        "attn_v": (kv, h),
-        "attn_output": (h, q),
-        "attn_q_norm": (d,),
-        "attn_k_norm": (d,),
-        "ffn_norm": (h,),
-        **_feed_forward_shapes(config),
-    }
-    shapes = {"token_embd.weight": (config.vocabulary_size, h), "output_norm.weight": (h,)}
-    for layer in range(config.block_count):
-        shapes |= {f"blk.{layer}.{name}.weight": shape for name, shape in block.items()}
-    return shapes
-
-
-def _feed_forward_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    h = config.embedding_length
-    if not config.is_moe:
-        f = config.feed_forward_length
-        return {"ffn_gate": (f, h), "ffn_up": (f, h), "ffn_down": (h, f)}
-    e, f = config.expert_count, config.expert_feed_forward_length
-    return {
-        "ffn_gate_inp": (e, h),
-        "ffn_gate_exps": (e, f, h),
-        "ffn_up_exps": (e, f, h),
-        "ffn_down_exps": (e, h, f),
-    }
-
-
-def check_tensors(config: ModelConfig, tensors: Mapping[str, RawTensor]) -> None:
-    """Refuse a file whose tensors are not exactly those of its architecture."""
-    expected = tensor_shapes(config)
-    if "output.weight" in tensors:  # absent means tied to token_embd
-        expected["output.weight"] = expected["token_embd.weight"]
-    for name, shape in expected.items():
-        if name not in tensors:
-            raise TensorError(f"{name}: found nothing in the file, expected shape {list(shape)}")
-        _check_tensor(name, tensors[name], shape)
-    unexpected = [name for name in tensors if name not in expected]
-    if unexpected:
-        raise TensorError(
-            f"{unexpected[0]}: found in the file, expected no such tensor in {config.architecture}"
+    for place in ((ids < 0) | (ids >= config.vocabulary_size)).nonzero()[:1]:
+        raise PromptError(
+            f"prompt: found token id {ids[tuple(place)]} at {place[-1]}, "
+            f"expected 0 to {config.vocabulary_size - 1}"
         )
-
-
-def _check_tensor(name: str, tensor: RawTensor, shape: tuple[int, ...]) -> None:
-    if tensor.shape != shape:
-        raise TensorError(f"{name}: found shape {list(tensor.shape)}, expected {list(shape)}")
-    size = prod(shape[:-1]) * row_bytes(tensor.type, shape[-1], name)
-    if tensor.raw.size != size:
-        raise TensorError(f"{name}: found {tensor.raw.size} bytes of data, expected {size}")
 
 
 def _device(name: str) -> torch.device:

@@ -1,12 +1,9 @@
-"""Numbers in blocks: how each GGUF tensor type stores floats, and weights that decode on use.
+"""Numbers in blocks: how each GGUF tensor type stores floats.
 
-Knows the bit layouts and the rule that a weight without data is an error; knows nothing of
-files, layers or architectures. This is the plain route: decode to float32, then multiply. It
-is the reference that faster routes are compared with, so it must stay simple.
-Layouts: ggml-common.h (block_q4_K, block_q6_K); bit-exact with `gguf.quants.dequantize`.
+Knows the bit layouts; knows nothing of files, layers or architectures. Layouts: ggml-common.h;
+decoding is bit for bit that of `gguf.quants.dequantize`, encoding is plain rounding.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from engine.errors import TensorError
-
-# Named after where the weights are used, which is where a reader of the log will look.
-logger = logging.getLogger("engine.model")
 
 
 def _decode_f32(blocks: Tensor) -> Tensor:
@@ -35,16 +28,34 @@ def _halves(blocks: Tensor, start: int) -> Tensor:
     return blocks[:, start : start + 2].contiguous().view(torch.float16).float()
 
 
-def _decode_q4_k(blocks: Tensor) -> Tensor:
-    """[N, 144] bytes: d, dmin (f16), 8 × (scale, min) in 6 bits each, 256 × 4 bits."""
+def _scales_and_minima(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Of Q4_K and Q5_K: d × scale and dmin × min [N, 8, 1]; 6 bits each in bytes 4 to 15."""
     packed = blocks[:, 4:16]
     low, mid, high = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
     scale = torch.cat([low & 0x3F, (high & 0x0F) | ((low >> 2) & 0x30)], dim=1)  # [N, 8]
     least = torch.cat([mid & 0x3F, (high >> 4) | ((mid >> 2) & 0x30)], dim=1)
-    q = blocks[:, 16:].reshape(-1, 4, 1, 32)
-    q = torch.cat([q & 0x0F, q >> 4], dim=2).reshape(-1, 8, 32)
-    d = (_halves(blocks, 0) * scale.float())[:, :, None]
-    m = (_halves(blocks, 2) * least.float())[:, :, None]
+    d, dmin = _halves(blocks, 0), _halves(blocks, 2)
+    return (d * scale.float())[:, :, None], (dmin * least.float())[:, :, None]
+
+
+def _nibbles(packed: Tensor) -> Tensor:
+    """[N, 128] bytes to 4-bit numbers [N, 8, 32]."""
+    q = packed.reshape(-1, 4, 1, 32)
+    return torch.cat([q & 0x0F, q >> 4], dim=2).reshape(-1, 8, 32)
+
+
+def _decode_q4_k(blocks: Tensor) -> Tensor:
+    """[N, 144] bytes: d, dmin (f16), 8 × (scale, min) in 6 bits each, 256 × 4 bits."""
+    d, m = _scales_and_minima(blocks)
+    return (d * _nibbles(blocks[:, 16:]).float() - m).reshape(-1, 256)
+
+
+def _decode_q5_k(blocks: Tensor) -> Tensor:
+    """[N, 176] bytes: as Q4_K, with 256 × the fifth bit before the 256 × 4 bits."""
+    d, m = _scales_and_minima(blocks)
+    bits = torch.arange(8, dtype=torch.uint8, device=blocks.device)[None, :, None]
+    high = (blocks[:, None, 16:48] >> bits) & 1  # [N, 8, 32]
+    q = _nibbles(blocks[:, 48:]) | (high << 4)
     return (d * q.float() - m).reshape(-1, 256)
 
 
@@ -60,6 +71,21 @@ def _decode_q6_k(blocks: Tensor) -> Tensor:
     return (d * q.reshape(-1, 16, 16).float()).reshape(-1, 256)
 
 
+def _decode_bf16(blocks: Tensor) -> Tensor:
+    return blocks.view(torch.bfloat16).float()
+
+
+def _decode_q8_0(blocks: Tensor) -> Tensor:
+    """[N, 34] bytes: d (f16), 32 × int8."""
+    return _halves(blocks, 0) * blocks[:, 2:].contiguous().view(torch.int8).float()
+
+
+def _decode_q4_0(blocks: Tensor) -> Tensor:
+    """[N, 18] bytes: d (f16), 32 × 4 bits, the low halves first."""
+    q = torch.cat([blocks[:, 2:] & 0x0F, blocks[:, 2:] >> 4], dim=1).to(torch.int8) - 8
+    return _halves(blocks, 0) * q.float()
+
+
 def _encode_f32(rows: Tensor) -> Tensor:
     return rows.contiguous().view(torch.uint8)
 
@@ -73,27 +99,60 @@ def _ratio(x: Tensor, step: Tensor) -> Tensor:
     return torch.where(step == 0, torch.zeros_like(x), x / step).round()
 
 
-def _encode_q4_k(x: Tensor) -> Tensor:
-    """[N, 256] floats by each sub-block's minimum and maximum."""
+def _encode_bf16(rows: Tensor) -> Tensor:
+    return rows.bfloat16().contiguous().view(torch.uint8)
+
+
+def _encode_q8_0(x: Tensor) -> Tensor:
+    d = (x.abs().amax(dim=1, keepdim=True) / 127).half()
+    q = _ratio(x, d.float()).clamp(-127, 127).to(torch.int8)
+    return torch.cat([d.view(torch.uint8), q.view(torch.uint8)], dim=1)
+
+
+def _encode_q4_0(x: Tensor) -> Tensor:
+    d = (x.gather(1, x.abs().argmax(dim=1, keepdim=True)) / -8).half()
+    q = (_ratio(x, d.float()).clamp(-8, 7) + 8).to(torch.uint8)
+    return torch.cat([d.view(torch.uint8), q[:, :16] | (q[:, 16:] << 4)], dim=1)
+
+
+def _by_range(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """For Q4_K and Q5_K: the 16 bytes of scales and minima, and numbers 0 to `most` [N, 8, 32]."""
     x = x.reshape(-1, 8, 32)
     least = x.amin(dim=2).clamp(max=0)  # [N, 8]
-    step = (x.amax(dim=2) - least) / 15
+    step = (x.amax(dim=2) - least) / most
     d = (step.amax(dim=1, keepdim=True) / 63).half()  # [N, 1]
     dmin = (-least.amin(dim=1, keepdim=True) / 63).half()
     scale = _ratio(step, d.float()).clamp(0, 63)
     minimum = _ratio(-least, dmin.float()).clamp(0, 63)
     offset = (dmin.float() * minimum)[:, :, None]
-    q = _ratio(x + offset, (d.float() * scale)[:, :, None]).clamp(0, 15).to(torch.uint8)
-    s, m, q = scale.to(torch.uint8), minimum.to(torch.uint8), q.reshape(-1, 4, 2, 32)
+    q = _ratio(x + offset, (d.float() * scale)[:, :, None]).clamp(0, most).to(torch.uint8)
+    s, m = scale.to(torch.uint8), minimum.to(torch.uint8)
     packed = [
         d.view(torch.uint8),
         dmin.view(torch.uint8),
         s[:, :4] | (s[:, 4:] >> 4 << 6),
         m[:, :4] | (m[:, 4:] >> 4 << 6),
         (s[:, 4:] & 0x0F) | ((m[:, 4:] & 0x0F) << 4),
-        (q[:, :, 0] | (q[:, :, 1] << 4)).reshape(-1, 128),
     ]
-    return torch.cat(packed, dim=1)
+    return torch.cat(packed, dim=1), q
+
+
+def _pack_nibbles(q: Tensor) -> Tensor:
+    """4-bit numbers [N, 8, 32] to [N, 128] bytes."""
+    q = q.reshape(-1, 4, 2, 32)
+    return (q[:, :, 0] | (q[:, :, 1] << 4)).reshape(-1, 128)
+
+
+def _encode_q4_k(x: Tensor) -> Tensor:
+    head, q = _by_range(x, 15)
+    return torch.cat([head, _pack_nibbles(q)], dim=1)
+
+
+def _encode_q5_k(x: Tensor) -> Tensor:
+    head, q = _by_range(x, 31)
+    bits = torch.arange(8, dtype=torch.uint8)[None, :, None]
+    high = ((q >> 4) << bits).sum(dim=1).to(torch.uint8)  # [N, 32]
+    return torch.cat([head, high, _pack_nibbles(q & 0x0F)], dim=1)
 
 
 def _encode_q6_k(x: Tensor) -> Tensor:
@@ -130,7 +189,11 @@ class BlockType:
 TYPES = {
     "F32": BlockType(1, 4, _decode_f32, _encode_f32),
     "F16": BlockType(1, 2, _decode_f16, _encode_f16),
+    "BF16": BlockType(1, 2, _decode_bf16, _encode_bf16),
+    "Q8_0": BlockType(32, 34, _decode_q8_0, _encode_q8_0),
+    "Q4_0": BlockType(32, 18, _decode_q4_0, _encode_q4_0),
     "Q4_K": BlockType(256, 144, _decode_q4_k, _encode_q4_k),
+    "Q5_K": BlockType(256, 176, _decode_q5_k, _encode_q5_k),
     "Q6_K": BlockType(256, 210, _decode_q6_k, _encode_q6_k),
 }
 
@@ -171,51 +234,3 @@ def dequantise(
     # A copy, because torch warns about read-only memory, which a map of a file is.
     blocks = torch.from_numpy(raw.copy()).to(device).reshape(-1, block.bytes)
     return block.decode(blocks).reshape(*shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Weight:
-    """A tensor of the file, still encoded; its numbers come out only past the guard.
-
-    `shape` is row-major: [out, in], or [E, out, in] for stacked experts.
-    """
-
-    name: str
-    raw: npt.NDArray[np.uint8]
-    type: str
-    shape: tuple[int, ...]
-
-    @classmethod
-    def absent(cls, name: str) -> "Weight":
-        """Stands for a tensor that the file lacks: to use it is an error."""
-        return cls(name, np.empty(0, np.uint8), "F32", ())
-
-    def dequantise(self, device: torch.device | str = "cpu") -> Tensor:
-        """All of it as float32."""
-        require_data(self)
-        return dequantise(self.raw, self.type, self.shape, self.name, device)
-
-    def __getitem__(self, index: int) -> "Weight":
-        """One expert of a stack, still encoded."""
-        require_data(self)
-        raw = self.raw.reshape(self.shape[0], -1)[index]
-        return Weight(f"{self.name}[{index}]", raw, self.type, self.shape[1:])
-
-    def rows(self, ids: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """Only the rows `ids` as float32 [len(ids), in]: an embedding look-up."""
-        require_data(self)
-        raw = self.raw.reshape(self.shape[0], -1)[list(ids)]
-        return dequantise(raw, self.type, (len(ids), *self.shape[1:]), self.name, device)
-
-
-def require_data(weight: Weight) -> None:
-    """The guard: a weight without bytes is reported and refused, never read as zeros."""
-    if weight.raw.size == 0:
-        message = f"matmul weight has EMPTY data buffer: {weight.name}"
-        logger.error(message)
-        raise TensorError(f"{message}; found 0 bytes, expected the tensor's data")
-
-
-def linear(x: Tensor, weight: Weight) -> Tensor:
-    """x [..., in] times weight [out, in] transposed, in float32: [..., out]."""
-    return functional.linear(x, weight.dequantise(x.device))

@@ -97,7 +97,7 @@ def parses(code: str) -> bool:
 
 
 def answer(path: Path, prompt: str, max_tokens: int) -> str:
-    tokenizer = engine.Tokenizer.from_gguf(path)
+    tokenizer = engine.load_tokenizer(path)
     ids = tokenizer.encode(prompt)
     stop = tokenizer.eos_ids
     made = engine.generate(engine.load(path), ids, max_tokens=max_tokens, stop_ids=stop)
@@ -141,7 +141,7 @@ def test_a_file_without_a_template_is_refused_by_name(observe, tiny, tmp_path):
 def serve(path: Path) -> object:
     from engine.server import create_app
 
-    model, tokenizer = engine.load(path), engine.Tokenizer.from_gguf(path)
+    model, tokenizer = engine.load(path), engine.load_tokenizer(path)
     return create_app(model, tokenizer, name="bare", template=path)
 
 

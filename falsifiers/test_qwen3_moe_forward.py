@@ -149,7 +149,7 @@ def test_a_chat_prompt_generates_text(observe, tiny):
 
 
 def answer(path: Path) -> str:
-    tokenizer = engine.Tokenizer.from_gguf(path)
+    tokenizer = engine.load_tokenizer(path)
     ids, stop = tokenizer.encode(PROMPT), tokenizer.eos_ids
     made = engine.generate(engine.load(path), ids, max_tokens=16, stop_ids=stop)
     return tokenizer.decode(made)

@@ -48,7 +48,7 @@ def model(gguf: Path) -> engine.Model:
 
 @pytest.fixture(scope="module")
 def tokenizer(gguf: Path) -> engine.Tokenizer:
-    return engine.Tokenizer.from_gguf(gguf)
+    return engine.load_tokenizer(gguf)
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,11 @@ LAYERS = {
     "engine": (
         "errors",
         "config gguf quant tokenizer cache request",
-        "chat moe",
-        "model fixture",
+        "rope safetensors weights",
+        "checkpoint layout moe",
+        "chat",
+        "model fixture_text",
+        "fixture",
         "generate",
         "answer",
         "server",
@@ -54,7 +57,8 @@ PUBLIC = {
     """,
     "engine": """
         CHATML EngineError FormatError KVCache Model ModelConfig PromptError RequestError
-        TemplateError TensorError Tokenizer generate load render_chat write_fixture
+        TemplateError TensorError Tokenizer generate load load_tokenizer open_checkpoint
+        render_chat write_fixture
     """,
 }
 

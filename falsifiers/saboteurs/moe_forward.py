@@ -21,21 +21,25 @@ def qk_norm_missing(plant):
 
 def rope_base_1e4(plant):
     """The RoPE base is the usual 10,000 and not the file's."""
-    plant("engine.model.rope", lambda rope: lambda x, positions, base: rope(x, positions, 1e4))
+
+    def fault(frequencies):
+        return lambda base, size, scaling: frequencies(1e4, size, scaling)
+
+    plant("engine.rope.frequencies", fault)
 
 
 def rope_interleaved(plant):
     """RoPE rotates the neighbours (2i, 2i+1) and not the halves (i, i + D/2)."""
 
-    def fault(rope):
-        def faulty(x, positions, base):
+    def fault(rotate):
+        def faulty(x, cos, sin):
             halves = torch.cat([x[..., 0::2], x[..., 1::2]], dim=-1)
-            a, b = rope(halves, positions, base).chunk(2, dim=-1)
+            a, b = rotate(halves, cos, sin).chunk(2, dim=-1)
             return torch.stack([a, b], dim=-1).flatten(-2)
 
         return faulty
 
-    plant("engine.model.rope", fault)
+    plant("engine.rope.rotate", fault)
 
 
 def norm_epsilon_hard_coded(plant):
@@ -47,7 +51,7 @@ def causal_mask_missing(plant):
     """Every position attends to those after it too."""
 
     def fault(attention):
-        def faulty(q, k, v):
+        def faulty(q, k, v, window=0):
             group = q.shape[0] // k.shape[0]
             k, v = k.repeat_interleave(group, dim=0), v.repeat_interleave(group, dim=0)
             return torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, dim=-1) @ v
@@ -104,7 +108,7 @@ def q4_k_nibbles_swapped(plant):
 
 def missing_tensors_accepted(plant):
     """The loader does not compare the file's tensors with the architecture's."""
-    plant("engine.model.check_tensors", lambda check: lambda config, tensors: None)
+    plant("engine.layout.check_tensors", lambda check: lambda config, tensors: None)
 
 
 def tensor_error_names_nothing(plant):
@@ -119,7 +123,7 @@ def tensor_error_names_nothing(plant):
 
         return faulty
 
-    plant("engine.model.check_tensors", fault)
+    plant("engine.layout.check_tensors", fault)
 
 
 def dense_loader_used(plant):

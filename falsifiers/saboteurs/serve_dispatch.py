@@ -49,25 +49,25 @@ def serve_system_message_dropped(plant):
 def dispatch_by_file_name(plant):
     """A model is a mixture of experts if its file's name says so, whatever its metadata say."""
 
-    def fault(from_file):
+    def fault(from_checkpoint):
         def faulty(cls, file, device="cpu"):
-            model = from_file(cls, file, device)
+            model = from_checkpoint(cls, file, device)
             named = "qwen3moe" if "moe" in file.path.name.lower() else "qwen3"
             model.config = replace(model.config, architecture=named)
             return model
 
         return faulty
 
-    plant("engine.model.Model.from_file", fault)
+    plant("engine.model.Model.from_checkpoint", fault)
 
 
 def dispatch_inverted(plant):
     """A mixture of experts goes through the dense feed-forward, and a dense model to experts."""
 
     def fault(feed_forward):
-        def faulty(model, layer, x):
+        def faulty(model, layer, x, *see):
             wrong = replace(model.config, architecture=OTHER[model.config.architecture])
-            return feed_forward(type(model)(wrong, model.weights, model.device), layer, x)
+            return feed_forward(type(model)(wrong, model.weights, model.device), layer, x, *see)
 
         return faulty
 
@@ -78,19 +78,22 @@ def guard_removed(plant):
     """A weight without data counts as zeros, and nobody is told."""
 
     def fault(linear):
-        return lambda x, weight: linear(x, weight) if weight.raw.size else torch.zeros_like(x)
+        def faulty(x, weight, bias=None):
+            return linear(x, weight, bias) if weight.parts else torch.zeros_like(x)
 
-    plant("engine.quant.linear", fault)
+        return faulty
+
+    plant("engine.weights.linear", fault)
 
 
 def guard_silenced(plant):
     """A weight without data is still an error, but the log does not say so."""
 
     def silent(weight):
-        if weight.raw.size == 0:
+        if not weight.parts:
             raise TensorError(f"{weight.name}: found 0 bytes")
 
-    plant("engine.quant.require_data", lambda guard: silent)
+    plant("engine.weights.require_data", lambda guard: silent)
 
 
 def stream_last_token_dropped(plant):

@@ -1,0 +1,21 @@
+"""Opens a model by its path, whatever the container: a GGUF file or a HF folder.
+
+Knows which reader takes what; knows nothing of tensors.
+"""
+
+from pathlib import Path
+
+from engine.gguf import Checkpoint, open_gguf
+from engine.safetensors import open_safetensors
+from engine.tokenizer import Tokenizer
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Map the model at `path`; `FormatError` or `TensorError` for a bad one."""
+    path = Path(path)
+    return open_safetensors(path) if path.is_dir() else open_gguf(path)
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer of the model at `path`; `FormatError` if it has none."""
+    return Tokenizer.from_metadata(open_checkpoint(path).metadata)
