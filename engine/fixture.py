@@ -68,6 +68,7 @@ class FixtureShape:
     rope_scaling: RopeScaling = RopeScaling()
     window: int = 0
     window_from: int = 0
+    gain: float = 2.0  # of what a block adds to the residual stream; less is calmer
     mix: str = "Q4_K_M"
     tied: bool = False
 
@@ -240,7 +241,7 @@ def tensor_specs(architecture: str, shape: FixtureShape, vocabulary: int) -> Ite
             yield _bias(f"{block}.attn_q", q)
             yield _bias(f"{block}.attn_k", kv)
             yield _bias(f"{block}.attn_v", kv)
-        yield _matrix(f"{block}.attn_output", kinds.most, h, q, gain=2.0)
+        yield _matrix(f"{block}.attn_output", kinds.most, h, q, gain=shape.gain)
         if traits.has_qk_norm:
             yield _norm(f"{block}.attn_q_norm", d, mean=1.5)
             yield _norm(f"{block}.attn_k_norm", d, mean=1.5)
@@ -259,13 +260,13 @@ def _feed_forward(
         f = shape.dense_width
         yield _matrix(f"{block}.ffn_gate", most, f, h)
         yield _matrix(f"{block}.ffn_up", most, f, h)
-        yield _matrix(f"{block}.ffn_down", some, h, f, gain=2.0)
+        yield _matrix(f"{block}.ffn_down", some, h, f, gain=shape.gain)
         return
     e, f = shape.experts, shape.expert_width
     yield _matrix(f"{block}.ffn_gate_inp", "F32", e, h, gain=2.0)
     yield _matrix(f"{block}.ffn_gate_exps", most, e, f, h)
     yield _matrix(f"{block}.ffn_up_exps", most, e, f, h)
-    yield _matrix(f"{block}.ffn_down_exps", some, e, h, f, gain=2.0)
+    yield _matrix(f"{block}.ffn_down_exps", some, e, h, f, gain=shape.gain)
 
 
 def has_more_bits(layer: int, layers: int) -> bool:

@@ -1,84 +1,62 @@
 """The plain forward pass of qwen3moe, from the file's bytes to logits and text.
 
-Oracles: HF transformers in float32 on weights that the `gguf` package dequantised, and that
-package's own dequantiser; neither shares code with the engine.
+Oracles: HF transformers in float32 on weights that the `gguf` package dequantised, that package's
+own dequantiser, and llama.cpp on the same file; none shares code with the engine.
 """
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 import engine
-from engine.fixture import FixtureShape
 from engine.quant import TYPES, dequantise
+from falsifiers import forward_cases, sample_models
 from falsifiers.altered import write_altered
+from falsifiers.sample_models import write_model
 
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-LENGTHS = (1, 2, 17, 96)  # tokens
-NOISE = 1e-3  # a smaller gap between the reference's best two logits decides nothing
-# No size or constant is the default's, so that one that is not read from the file shows.
-ODD = FixtureShape(
-    hidden=512,
-    layers=2,
-    heads=4,
-    kv_heads=4,
-    head_dim=64,
-    experts=6,
-    experts_used=3,
-    context=256,
-    rms_epsilon=0.05,
-    rope_base=2e5,
-)
 
 
-@pytest.fixture(params=["default", "odd"])
-def file(request, tiny, tmp_path) -> Path:
-    if request.param == "default":
-        return tiny
-    return engine.write_fixture(tmp_path / "odd.gguf", seed=1, shape=ODD)
-
-
-@pytest.fixture
-def prompts() -> list[list[int]]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randint(0, 500, (size,), generator=generator).tolist() for size in LENGTHS]
-
-
-@pytest.fixture
-def reference(file, prompts) -> list[torch.Tensor]:
-    """HF's logits [T, V] for each prompt."""
-    from falsifiers.hf_oracle import hf_logits, hf_model
-
-    model = hf_model(file)
-    return [hf_logits(model, ids) for ids in prompts]
-
-
-def compare(observe, found: torch.Tensor, expected: torch.Tensor) -> None:
-    """Observe logits [N, V] against the reference's."""
-    best = expected.topk(2, dim=-1)
-    clear = best.values[:, 0] - best.values[:, 1] > NOISE
-    wrong = found.argmax(dim=-1) != best.indices[:, 0]
-    observe("cosine", torch.cosine_similarity(found, expected, dim=-1).min())
-    observe("argmax_mismatches", int((wrong & clear).sum()))
-    observe("positions_compared", int(clear.sum()))
+@pytest.fixture(params=sample_models.MOE)
+def file(request, tmp_path) -> Path:
+    return write_model(tmp_path, "qwen3moe", sample_models.MOE[request.param])
 
 
 @pytest.mark.falsifies("F-QW3-MOE-PARITY-001")
-def test_last_position_logits_agree_with_hf_transformers(observe, file, prompts, reference):
-    model = engine.load(file)
-    found = [model.forward(ids, model.new_cache(), last_only=True) for ids in prompts]
-    compare(observe, torch.cat(found), torch.cat([logits[-1:] for logits in reference]))
+def test_last_position_logits_agree_with_hf_transformers(observe, file):
+    forward_cases.last_position(observe, file)
 
 
 @pytest.mark.falsifies("F-QW3-MOE-PARITY-002")
-def test_every_positions_logits_agree_with_hf_transformers(observe, file, prompts, reference):
-    model = engine.load(file)
-    found = [model.logits(ids) for ids in prompts]
-    compare(observe, torch.cat(found), torch.cat(reference))
+def test_every_positions_logits_agree_with_hf_transformers(observe, file):
+    forward_cases.every_position(observe, file)
+
+
+@pytest.mark.falsifies("F-QW3-MOE-PARITY-003")
+@pytest.mark.parametrize("name", sample_models.FLOAT32_ON_LLAMA)
+def test_greedy_tokens_on_float32_weights_are_llama_cpps(observe, tmp_path, name):
+    shape = sample_models.FLOAT32_ON_LLAMA[name]
+    forward_cases.greedily_with_llama(observe, write_model(tmp_path, "qwen3moe", shape))
+
+
+@pytest.mark.falsifies("F-QW3-MOE-PARITY-004")
+def test_the_same_weights_in_a_hf_folder_give_the_same_logits(observe, file, tmp_path):
+    forward_cases.through_a_folder(observe, file, tmp_path / "folder")
+
+
+@pytest.mark.falsifies("F-QW3-MOE-PARITY-005")
+def test_gradients_in_training_agree_with_hf_transformers(observe, file):
+    forward_cases.gradients_in_training(observe, file)
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-004")
+@pytest.mark.parametrize("name", sample_models.ON_LLAMA)
+def test_every_positions_logits_are_near_llama_cpps(observe, tmp_path, name):
+    shape = sample_models.ON_LLAMA[name]
+    forward_cases.against_llama(observe, write_model(tmp_path, "qwen3moe", shape))
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-MOE-DEQUANT-001")

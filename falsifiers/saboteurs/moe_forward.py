@@ -106,6 +106,48 @@ def q4_k_nibbles_swapped(plant):
     _blocks(plant, "Q4_K", 144, swapped)
 
 
+def q5_k_high_bits_dropped(plant):
+    """Q5_K's numbers lose their fifth bit."""
+
+    def without(blocks):
+        blocks[:, 16:48] = 0
+        return blocks
+
+    _blocks(plant, "Q5_K", 176, without)
+
+
+def q8_0_sign_dropped(plant):
+    """Q8_0's numbers lose their sign."""
+
+    def positive(blocks):
+        blocks[:, 2:] &= 0x7F
+        return blocks
+
+    _blocks(plant, "Q8_0", 34, positive)
+
+
+def q4_0_nibbles_swapped(plant):
+    """Q4_0's high nibbles come before the low ones."""
+
+    def swapped(blocks):
+        blocks[:, 2:] = blocks[:, 2:] >> 4 | blocks[:, 2:] << 4
+        return blocks
+
+    _blocks(plant, "Q4_0", 18, swapped)
+
+
+def bfloat16_read_as_float16(plant):
+    """The bytes of bfloat16 numbers are decoded as float16."""
+
+    def fault(dequantise):
+        def faulty(raw, kind, *args, **kwargs):
+            return dequantise(raw, "F16" if kind == "BF16" else kind, *args, **kwargs)
+
+        return faulty
+
+    plant("engine.quant.dequantise", fault)
+
+
 def missing_tensors_accepted(plant):
     """The loader does not compare the file's tensors with the architecture's."""
     plant("engine.layout.check_tensors", lambda check: lambda config, tensors: None)
