@@ -9,20 +9,25 @@ PYTEST = $(BIN)/python -m pytest --contract contracts -q -n 2
 STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
 	echo "== $$(($$(date +%s) - t)) s, exit $$e: $$*"; exit $$e' step
 
-.PHONY: help validate test evidence clean
+.PHONY: help validate test oracles evidence clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make validate   run every contract's falsifiers; exit 1 if anything does not hold"
 	@echo "make test       lint, types, and every falsifier under every planted fault"
+	@echo "make oracles    build llama.cpp, so that what is compared with it is not BLOCKED"
 	@echo "make evidence   run everything and record what changed, to commit it"
 	@echo "make clean      remove the virtual environment and the caches"
 
 $(READY):
 	@$(STEP) $(PYTHON) -m venv --clear $(VENV)
 	@$(STEP) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[engine,serve,oracles,dev]'
+		--constraint constraints.txt --editable '.[engine,serve,dev]' transformers
 	@touch $@
+
+oracles: $(READY)
+	@CMAKE_ARGS="-DGGML_NATIVE=ON" $(STEP) $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --constraint constraints.txt --editable '.[oracles]'
 
 validate: $(READY)
 	@e=0; $(STEP) $(PYTEST) || e=1; \

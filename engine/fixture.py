@@ -88,6 +88,7 @@ SHAPES = {
         context=262144,
         padded_vocabulary=151936,
         rope_base=1e7,
+        gain=0.25,
     ),
 }
 
