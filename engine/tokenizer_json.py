@@ -50,7 +50,8 @@ def read_tokenizer_folder(folder: Path) -> dict[str, Any]:
     """The `tokenizer.ggml.*` keys and the chat templates of a HF folder like Qwen2's.
 
     `tokenizer.ggml.eos_token_ids` holds all ids that generation_config.json or config.json ends at.
-    `FormatError` names the file and the place where it is not as in Qwen2. The vocabulary is as long as config.json's `vocab_size`, if that is more than its tokens.
+    The vocabulary is as long as config.json's `vocab_size`, if that is more than its tokens.
+    `FormatError` names the file and the place where it is not as in Qwen2.
     """
     path = folder / "tokenizer.json"
     tokenizer = _read(path, required=True)
