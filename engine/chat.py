@@ -119,12 +119,18 @@ def render_chat(
     given |= {"messages": [_as_in_hf(each) for each in messages]}
     given |= {"add_generation_prompt": add_generation_prompt}
     try:
-        return template.render(**json.loads(json.dumps(given)))
+        return template.render(**_copied(given))
     except Exception as error:  # a template is somebody's program: anything may come out of it
         raise TemplateError(
             f"chat template{_line(error)}: found {type(error).__name__}: {error}, "
             f"expected it to render {len(messages)} messages"
         ) from error
+
+
+def _copied(given: dict[str, Any]) -> dict[str, Any]:
+    """The same in plain JSON types, which have no methods but those that the sandbox knows."""
+    copy: dict[str, Any] = json.loads(json.dumps(given))
+    return copy
 
 
 def _as_in_hf(message: Mapping[str, Any]) -> dict[str, Any]:
