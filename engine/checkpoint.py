@@ -3,17 +3,24 @@
 Knows which reader takes what; knows nothing of tensors.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from engine.gguf import Checkpoint, open_gguf
 from engine.safetensors import open_safetensors
 from engine.tokenizer import Tokenizer
+from engine.tokenizer_json import read_tokenizer_folder
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Map the model at `path`; `FormatError` or `TensorError` for a bad one."""
     path = Path(path)
-    return open_safetensors(path) if path.is_dir() else open_gguf(path)
+    if not path.is_dir():
+        return open_gguf(path)
+    folder = open_safetensors(path)
+    if not (path / "tokenizer.json").exists():
+        return folder
+    return replace(folder, metadata={**folder.metadata, **read_tokenizer_folder(path)})
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

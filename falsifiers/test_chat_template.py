@@ -1,18 +1,23 @@
-"""Chat messages become ChatML, byte for byte, against text written out by hand.
+"""Tries to refute the chat templates: against text written out by hand, and HF transformers.
 
-The oracle is literal text, and for many conversations a builder of three lines that knows no
-Jinja; neither is the engine's own template.
+For ChatML the oracle is literal text, and a builder of three lines that knows no Jinja; for other
+templates it is what transformers renders. Neither is the engine's own template.
 """
 
 import ast
 import re
-from itertools import zip_longest
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import product, zip_longest
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 import engine
+from engine.chat import ChatTemplate
+from falsifiers import chat_templates
 from falsifiers.altered import write_altered
 
 SYSTEM = "You are a helpful assistant."
@@ -127,6 +132,61 @@ def test_conversations_render_as_chatml(observe, tiny, conversation):
         observe("differing_bytes", differing_bytes(found.encode(), expected.encode()))
 
 
+SPECIAL = {"bos": "<|endoftext|>", "eos": "<|im_end|>", "padding": "<pad>", "unknown": "<unk>"}
+
+
+@pytest.fixture(scope="module")
+def metadata() -> dict[str, Any]:
+    """The keys of a GGUF that a template is given, but for the template."""
+    ids = {f"tokenizer.ggml.{name}_token_id": i for i, name in enumerate(SPECIAL)}
+    return {"tokenizer.ggml.tokens": list(SPECIAL.values()), **ids}
+
+
+@pytest.fixture(scope="module")
+def hf():
+    """A tokenizer of transformers with the same special tokens."""
+    from transformers import Qwen2Tokenizer
+
+    names = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token", "unknown": "unk_token"}
+    vocabulary = {token: i for i, token in enumerate(SPECIAL.values())}
+    tokens = {names[name]: token for name, token in SPECIAL.items()}
+    return Qwen2Tokenizer(vocab=vocabulary, merges=[], **tokens)
+
+
+@pytest.mark.falsifies("FALSIFY-CHAT-002")
+def test_templates_render_as_hf_transformers_renders_them(observe, hf, metadata):
+    texts = {**chat_templates.PLAIN, **chat_templates.templates_in_transformers()}
+    templates = {
+        text: ChatTemplate.from_metadata({**metadata, "tokenizer.chat_template": text})
+        for text in texts.values()
+    }
+    rendered, differing, one_sided = 0, [], []
+    for (name, text), (chat, (turns, variables)), asks in product(
+        texts.items(), chat_templates.CONVERSATIONS.items(), (True, False)
+    ):
+        given = {"add_generation_prompt": asks, **variables}
+        expected = text_or_none(
+            hf.apply_chat_template, turns, chat_template=text, tokenize=False, **given
+        )
+        found = text_or_none(engine.render_chat, templates[text], turns, **given)
+        if found is None or expected is None:
+            one_sided += [(name, chat)] * (found is not expected)
+            continue
+        rendered += 1
+        differing += [(name, chat, found, expected)] * (found.encode() != expected.encode())
+    print(differing[:2], one_sided)
+    observe("texts_that_differ", len(differing))
+    observe("refused_by_one_alone", len(one_sided))
+    observe("texts_compared", rendered)
+
+
+def text_or_none(render: Callable[..., str], *given: Any, **variables: Any) -> str | None:
+    try:
+        return render(*given, **variables)
+    except Exception:
+        return None
+
+
 @pytest.mark.falsifies("FALSIFY-CHAT-003")
 def test_a_file_without_a_template_is_refused_by_name(observe, tiny, tmp_path):
     bare = write_altered(tiny, tmp_path / "bare.gguf", without=["tokenizer.chat_template"])
@@ -151,3 +211,57 @@ def error_of(action) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+@pytest.mark.falsifies("FALSIFY-CHAT-004")
+def test_a_hostile_template_reaches_and_changes_nothing(observe):
+    turns, tools = deepcopy(chat_templates.FULL), [deepcopy(chat_templates.WEATHER)]
+    before = deepcopy((turns, tools))
+    written, refused = {}, {}
+    for text in chat_templates.HOSTILE:
+        try:
+            written[text] = engine.render_chat(text, turns, tools=tools)
+        except Exception as error:
+            refused[text] = error
+    others = {k: e for k, e in refused.items() if not isinstance(e, engine.TemplateError)}
+    print(written, others)
+    observe("templates_that_wrote_something", sum(map(bool, written.values())))
+    observe("other_errors", len(others))
+    observe("changed_messages", (turns, tools) != before)
+    observe("templates_refused", len(refused))
+
+
+@pytest.mark.falsifies("FALSIFY-CHAT-005")
+def test_an_error_names_the_line_of_the_template(observe):
+    wrong = [
+        (text, str(error))
+        for text, line in chat_templates.FAILING.items()
+        for error in [error_of(lambda text=text: engine.render_chat(text, messages(("user", "?"))))]
+        if not isinstance(error, engine.TemplateError) or f"line {line}:" not in str(error)
+    ]
+    print(wrong)
+    observe("wrong_lines", len(wrong))
+    observe("templates", len(chat_templates.FAILING))
+
+
+@pytest.mark.falsifies("FALSIFY-CHAT-006")
+def test_of_two_templates_the_one_for_tools_is_used_with_tools(observe, hf, metadata):
+    both = {"default": "plain {{ bos_token }}", "tool_use": "tools {{ tools | length }}"}
+    files = {
+        "both": {"tokenizer.chat_templates": ["tool_use"], **keys_of(both)},
+        "default": keys_of({"default": both["default"]}),
+    }
+    wrong = []
+    for name, tools in product(files, (None, [], [chat_templates.WEATHER])):
+        template = ChatTemplate.from_metadata({**metadata, **files[name]})
+        hf.chat_template = both if name == "both" else both["default"]
+        expected = hf.apply_chat_template([chat_templates.ASKED], tools=tools, tokenize=False)
+        found = engine.render_chat(template, [chat_templates.ASKED], tools=tools)
+        wrong += [(name, tools, found)] * (found != expected)
+    print(wrong)
+    observe("wrong_templates", len(wrong))
+
+
+def keys_of(templates: dict[str, str]) -> dict[str, str]:
+    keys = {"default": "tokenizer.chat_template", "tool_use": "tokenizer.chat_template.tool_use"}
+    return {keys[name]: text for name, text in templates.items()}

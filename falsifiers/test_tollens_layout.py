@@ -37,7 +37,7 @@ LAYERS = {
     ),
     "engine": (
         "errors",
-        "config gguf quant tokenizer cache request",
+        "config gguf quant tokenizer tokenizer_json cache request",
         "rope safetensors weights",
         "checkpoint layout moe",
         "chat",
