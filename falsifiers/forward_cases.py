@@ -3,12 +3,15 @@
 Each architecture's own test file chooses the models and binds the ids.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import engine
+from engine.fixture import FixtureShape
+from falsifiers.sample_models import write_model
 
 LENGTHS = (1, 2, 17, 96)  # tokens
 NOISE = 1e-3  # a smaller gap between the reference's best two logits decides nothing
@@ -30,27 +33,70 @@ def compare(observe, found: Tensor, expected: Tensor) -> None:
     observe("positions_compared", int(clear.sum()))
 
 
-def last_position(observe, path: Path) -> None:
+@dataclass(frozen=True)
+class Case:
+    """A model's file and HF's model of it, which many measures share."""
+
+    path: Path
+    reference: nn.Module
+
+    @classmethod
+    def write(cls, folder: Path, architecture: str, shape: FixtureShape) -> "Case":
+        from falsifiers.hf_oracle import hf_model
+
+        path = write_model(folder, architecture, shape)
+        return cls(path, hf_model(path))
+
+    def prompts(self) -> list[list[int]]:
+        return prompts(self.reference.config.vocab_size)
+
+    def logits(self) -> list[Tensor]:
+        """HF's, [T, V] for each prompt."""
+        from falsifiers.hf_oracle import hf_logits
+
+        return [hf_logits(self.reference, ids) for ids in self.prompts()]
+
+
+def last_position(observe, case: Case) -> None:
     """Observe the last position of each prompt, through a cache of its own, against HF's."""
-    model = engine.load(path)
-    ids = prompts(model.config.vocabulary_size)
-    found = [model.forward(each, model.new_cache(), last_only=True) for each in ids]
-    compare(observe, torch.cat(found), torch.cat([each[-1:] for each in _reference(path, ids)]))
+    model = engine.load(case.path)
+    found = [model.forward(ids, model.new_cache(), last_only=True) for ids in case.prompts()]
+    compare(observe, torch.cat(found), torch.cat([each[-1:] for each in case.logits()]))
 
 
-def every_position(observe, path: Path) -> None:
+def every_position(observe, case: Case) -> None:
     """Observe every position of each prompt, without a cache, against HF's."""
-    model = engine.load(path)
-    ids = prompts(model.config.vocabulary_size)
-    found = [model.logits(each) for each in ids]
-    compare(observe, torch.cat(found), torch.cat(_reference(path, ids)))
+    model = engine.load(case.path)
+    found = [model.logits(ids) for ids in case.prompts()]
+    compare(observe, torch.cat(found), torch.cat(case.logits()))
 
 
-def _reference(path: Path, prompts: list[list[int]]) -> list[Tensor]:
-    from falsifiers.hf_oracle import hf_logits, hf_model
+def through_a_folder(observe, case: Case, folder: Path) -> None:
+    """Observe logits of the same model saved by HF and opened as a folder, against HF's."""
+    case.reference.save_pretrained(folder, max_shard_size="200KB")
+    model = engine.load(folder)
+    found = [model.logits(ids) for ids in case.prompts()]
+    compare(observe, torch.cat(found), torch.cat(case.logits()))
+    observe("shards", len(list(folder.glob("*.safetensors"))))
 
-    model = hf_model(path)
-    return [hf_logits(model, ids) for ids in prompts]
+
+def gradients_in_training(observe, case: Case) -> None:
+    """Observe each parameter's gradient of the next-token loss over a batch, against HF's."""
+    from falsifiers.hf_oracle import gradients
+
+    model = engine.load(case.path).to_float(trainable=True)
+    random = torch.Generator().manual_seed(5)
+    ids = torch.randint(0, model.config.vocabulary_size, (3, 24), generator=random)
+    logits = model.logits(ids)[:, :-1].flatten(0, 1)  # [B * (T - 1), V]
+    torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten()).backward()
+    expected = gradients(case.reference, ids)
+    largest = max(float(gradient.norm()) for gradient in expected.values())
+    for name, gradient in expected.items():  # a router of one expert has no gradient but noise
+        size = max(float(gradient.norm()), 1e-3 * largest)
+        found = model.weights[name].tensor.grad
+        off = size if found is None else float((found - gradient).norm())
+        observe("relative_error", off / size)
+    observe("parameters_without_gradient", len(model.weights.keys() - expected.keys()))
 
 
 def against_llama(observe, path: Path) -> None:
@@ -81,35 +127,3 @@ def greedily_with_llama(observe, path: Path) -> None:
             made += len(found)
     observe("differing_tokens", wrong)
     observe("tokens", made)
-
-
-def through_a_folder(observe, path: Path, folder: Path) -> None:
-    """Observe logits of the same model saved by HF and opened as a folder, against HF's."""
-    from falsifiers.hf_oracle import hf_logits, hf_model
-
-    reference = hf_model(path)
-    reference.save_pretrained(folder, max_shard_size="200KB")
-    model = engine.load(folder)
-    ids = prompts(model.config.vocabulary_size)
-    found = torch.cat([model.logits(each) for each in ids])
-    compare(observe, found, torch.cat([hf_logits(reference, each) for each in ids]))
-    observe("shards", len(list(folder.glob("*.safetensors"))))
-
-
-def gradients_in_training(observe, path: Path) -> None:
-    """Observe each parameter's gradient of the next-token loss over a batch, against HF's."""
-    from falsifiers.hf_oracle import gradients, hf_model
-
-    model = engine.load(path).to_float(trainable=True)
-    random = torch.Generator().manual_seed(5)
-    ids = torch.randint(0, model.config.vocabulary_size, (3, 24), generator=random)
-    logits = model.logits(ids)[:, :-1].flatten(0, 1)  # [B * (T - 1), V]
-    torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten()).backward()
-    expected = gradients(hf_model(path), ids)
-    largest = max(float(gradient.norm()) for gradient in expected.values())
-    for name, gradient in expected.items():  # a router of one expert has no gradient but noise
-        size = max(float(gradient.norm()), 1e-3 * largest)
-        found = model.weights[name].tensor.grad
-        off = size if found is None else float((found - gradient).norm())
-        observe("relative_error", off / size)
-    observe("parameters_without_gradient", len(model.weights.keys() - expected.keys()))

@@ -4,27 +4,27 @@ Oracles: HF transformers in float32 on weights that the `gguf` package dequantis
 on the same file; neither shares code with the engine.
 """
 
-from pathlib import Path
-
 import pytest
 
 from falsifiers import forward_cases, sample_models
+from falsifiers.forward_cases import Case
 from falsifiers.sample_models import with_head, write_model
 
 
-@pytest.fixture(params=sample_models.QWEN3)
-def file(request, tmp_path) -> Path:
-    return write_model(tmp_path, "qwen3", sample_models.QWEN3[request.param])
+@pytest.fixture(scope="module", params=sample_models.QWEN3)
+def case(request, tmp_path_factory) -> Case:
+    folder = tmp_path_factory.mktemp("qwen3")
+    return Case.write(folder, "qwen3", sample_models.QWEN3[request.param])
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-FORWARD-001")
-def test_every_positions_logits_agree_with_hf_transformers(observe, file):
-    forward_cases.every_position(observe, file)
+def test_every_positions_logits_agree_with_hf_transformers(observe, case):
+    forward_cases.every_position(observe, case)
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-FORWARD-002")
-def test_last_position_logits_agree_with_hf_transformers(observe, file):
-    forward_cases.last_position(observe, file)
+def test_last_position_logits_agree_with_hf_transformers(observe, case):
+    forward_cases.last_position(observe, case)
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-FORWARD-003")
@@ -42,10 +42,10 @@ def test_greedy_tokens_on_float32_weights_are_llama_cpps(observe, tmp_path, name
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-FORWARD-005")
-def test_the_same_weights_in_a_hf_folder_give_the_same_logits(observe, file, tmp_path):
-    forward_cases.through_a_folder(observe, file, tmp_path / "folder")
+def test_the_same_weights_in_a_hf_folder_give_the_same_logits(observe, case, tmp_path):
+    forward_cases.through_a_folder(observe, case, tmp_path / "folder")
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-FORWARD-006")
-def test_gradients_in_training_agree_with_hf_transformers(observe, file):
-    forward_cases.gradients_in_training(observe, file)
+def test_gradients_in_training_agree_with_hf_transformers(observe, case):
+    forward_cases.gradients_in_training(observe, case)

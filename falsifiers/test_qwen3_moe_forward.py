@@ -15,24 +15,26 @@ import engine
 from engine.quant import TYPES, dequantise
 from falsifiers import forward_cases, sample_models
 from falsifiers.altered import write_altered
+from falsifiers.forward_cases import Case
 from falsifiers.sample_models import write_model
 
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 
-@pytest.fixture(params=sample_models.MOE)
-def file(request, tmp_path) -> Path:
-    return write_model(tmp_path, "qwen3moe", sample_models.MOE[request.param])
+@pytest.fixture(scope="module", params=sample_models.MOE)
+def case(request, tmp_path_factory) -> Case:
+    folder = tmp_path_factory.mktemp("qwen3moe")
+    return Case.write(folder, "qwen3moe", sample_models.MOE[request.param])
 
 
 @pytest.mark.falsifies("F-QW3-MOE-PARITY-001")
-def test_last_position_logits_agree_with_hf_transformers(observe, file):
-    forward_cases.last_position(observe, file)
+def test_last_position_logits_agree_with_hf_transformers(observe, case):
+    forward_cases.last_position(observe, case)
 
 
 @pytest.mark.falsifies("F-QW3-MOE-PARITY-002")
-def test_every_positions_logits_agree_with_hf_transformers(observe, file):
-    forward_cases.every_position(observe, file)
+def test_every_positions_logits_agree_with_hf_transformers(observe, case):
+    forward_cases.every_position(observe, case)
 
 
 @pytest.mark.falsifies("F-QW3-MOE-PARITY-003")
@@ -43,13 +45,13 @@ def test_greedy_tokens_on_float32_weights_are_llama_cpps(observe, tmp_path, name
 
 
 @pytest.mark.falsifies("F-QW3-MOE-PARITY-004")
-def test_the_same_weights_in_a_hf_folder_give_the_same_logits(observe, file, tmp_path):
-    forward_cases.through_a_folder(observe, file, tmp_path / "folder")
+def test_the_same_weights_in_a_hf_folder_give_the_same_logits(observe, case, tmp_path):
+    forward_cases.through_a_folder(observe, case, tmp_path / "folder")
 
 
 @pytest.mark.falsifies("F-QW3-MOE-PARITY-005")
-def test_gradients_in_training_agree_with_hf_transformers(observe, file):
-    forward_cases.gradients_in_training(observe, file)
+def test_gradients_in_training_agree_with_hf_transformers(observe, case):
+    forward_cases.gradients_in_training(observe, case)
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-004")
