@@ -4,14 +4,20 @@ It multiplies quantised weights by activations that it has quantised to 8 bits, 
 is near, not equal; on float32 weights it is equal but for rounding. Knows nothing of the engine.
 """
 
+import atexit
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import torch
 from llama_cpp import GGML_TYPE_F32, Llama
 from torch import Tensor
+
+# The package opens the null device and leaves it open, of which Python warns at the end.
+for _file in (llama_cpp._utils.outnull_file, llama_cpp._utils.errnull_file):
+    atexit.register(_file.close)
 
 
 @contextmanager

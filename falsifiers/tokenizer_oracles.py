@@ -43,7 +43,7 @@ class LlamaCpp:
     """llama.cpp on the file itself: its own reader, splitter and merging in C++."""
 
     def __init__(self, path: Path) -> None:
-        import llama_cpp
+        from falsifiers.llama_oracle import llama_cpp
 
         self._library = llama_cpp
         self._model = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
