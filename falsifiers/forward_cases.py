@@ -4,6 +4,7 @@ Each architecture's own test file chooses the models and binds the ids.
 """
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -78,6 +79,33 @@ def through_a_folder(observe, case: Case, folder: Path) -> None:
     found = [model.logits(ids) for ids in case.prompts()]
     compare(observe, torch.cat(found), torch.cat(case.logits()))
     observe("shards", len(list(folder.glob("*.safetensors"))))
+
+
+def answers_as_hf_does(observe, case: Case, folder: Path) -> None:
+    """Observe a folder's answer to a chat, template and tokenizer included, against HF's own."""
+    from falsifiers.tokenizer_oracles import HuggingFace
+
+    messages = [{"role": "user", "content": "Que\u0301 es 漢字? 12345 🎉"}]
+    case.reference.save_pretrained(folder)
+    tokenizer = HuggingFace(engine.open_checkpoint(case.path).metadata).tokenizer
+    tokenizer.chat_template = engine.CHATML
+    tokenizer.save_pretrained(folder)
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    made = case.reference.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=24, pad_token_id=0
+    )
+    expected = tokenizer.decode(made[0, len(ids) :], skip_special_tokens=True)
+    found = answer(folder, engine.render_chat(folder, messages), 24)
+    observe("differing_characters", sum(a != b for a, b in zip_longest(found, expected)))
+    observe("characters", len(expected))
+
+
+def answer(path: Path, prompt: str, max_tokens: int) -> str:
+    """The greedy continuation of `prompt`, as text."""
+    tokenizer = engine.load_tokenizer(path)
+    ids, stop = tokenizer.encode(prompt), tokenizer.eos_ids
+    made = engine.generate(engine.load(path), ids, max_tokens=max_tokens, stop_ids=stop)
+    return tokenizer.decode(made)
 
 
 def gradients_in_training(observe, case: Case) -> None:

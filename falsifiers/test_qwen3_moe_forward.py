@@ -54,6 +54,11 @@ def test_gradients_in_training_agree_with_hf_transformers(observe, case):
     forward_cases.gradients_in_training(observe, case)
 
 
+@pytest.mark.falsifies("F-QW3-MOE-PARITY-006")
+def test_a_hf_folder_answers_a_chat_as_hf_does(observe, case, tmp_path):
+    forward_cases.answers_as_hf_does(observe, case, tmp_path / "folder")
+
+
 @pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-004")
 @pytest.mark.parametrize("name", sample_models.ON_LLAMA)
 def test_every_positions_logits_are_near_llama_cpps(observe, tmp_path, name):
@@ -122,14 +127,7 @@ def test_a_file_is_loaded_as_the_architecture_that_it_names(observe, tiny, tiny_
 @pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-003")
 def test_a_chat_prompt_generates_text(observe, tiny):
     try:
-        text = answer(tiny)
+        text = forward_cases.answer(tiny, PROMPT, max_tokens=16)
     except engine.EngineError as error:
         pytest.fail(f"no text: {error}")
     observe("non_space_characters", len("".join(text.split())))
-
-
-def answer(path: Path) -> str:
-    tokenizer = engine.load_tokenizer(path)
-    ids, stop = tokenizer.encode(PROMPT), tokenizer.eos_ids
-    made = engine.generate(engine.load(path), ids, max_tokens=16, stop_ids=stop)
-    return tokenizer.decode(made)
