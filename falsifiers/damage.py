@@ -4,6 +4,7 @@ A writer of its own, because the `gguf` package's refuses to write a bad file an
 not be its own judge. It remembers where every count, length, size, type and offset went.
 """
 
+import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -222,3 +223,8 @@ def is_clear(error: object, words: Iterable[str] = ()) -> bool:
     """Whether it is one of the two typed errors and says what was found and expected, and where."""
     typed = isinstance(error, engine.FormatError | engine.TensorError)
     return typed and all(word in str(error) for word in ("found", "expected", *words))
+
+
+def resident() -> float:
+    """MiB of this process that are in memory, mapped files included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20

@@ -20,7 +20,17 @@ import engine
 from engine.fixture import MIXES, SHAPES, FixtureShape, tensor_specs
 from falsifiers import readings
 from falsifiers.bad_files import bad_containers, bad_metadata, bad_tensors
-from falsifiers.damage import U32, Packed, Part, Parts, is_clear, outcome, small_parts, write
+from falsifiers.damage import (
+    U32,
+    Packed,
+    Part,
+    Parts,
+    is_clear,
+    outcome,
+    resident,
+    small_parts,
+    write,
+)
 from falsifiers.thorough import THOROUGH
 
 SMALL = FixtureShape(
@@ -324,11 +334,6 @@ LARGE = {
     "expert_used_count": 8,
     "expert_feed_forward_length": 768,
 }
-
-
-def resident() -> float:
-    """MiB of this process that are in memory, mapped files included."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
 @pytest.mark.falsifies("FALSIFY-FILES-009")
