@@ -3,6 +3,7 @@
 Knows which reader takes what; knows nothing of tensors.
 """
 
+from os.path import isdir  # which is False for a path that cannot be
 from pathlib import Path
 
 from engine.gguf import Checkpoint, open_gguf
@@ -13,7 +14,7 @@ from engine.tokenizer import Tokenizer
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Map the model at `path`; `FormatError` or `TensorError` for a bad one."""
     path = Path(path)
-    return open_safetensors(path) if path.is_dir() else open_gguf(path)
+    return open_safetensors(path) if isdir(path) else open_gguf(path)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

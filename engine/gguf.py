@@ -93,8 +93,8 @@ def _map(path: Path) -> mmap.mmap:
             raise FormatError("found a folder or a device, expected a GGUF file")
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError as error:  # a map of nothing
-        raise FormatError("found 0 bytes, expected a GGUF file") from error
+    except ValueError as error:  # no bytes to map, or a null byte in the path
+        raise FormatError(f"found nothing ({error}), expected a GGUF file") from error
     except OSError as error:
         raise FormatError(f"found {error.strerror}, expected a GGUF file") from error
 

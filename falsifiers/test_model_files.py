@@ -236,18 +236,30 @@ def test_wrong_metadata_is_refused(observe, tmp_path):
     refuse(observe, tmp_path / "bad.gguf", bad_metadata())
 
 
+@pytest.mark.falsifies("FALSIFY-FILES-005")
+def test_what_is_no_file_is_refused(observe, tmp_path):
+    pipe, empty, text = (tmp_path / name for name in ("pipe", "empty", "text"))
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # or a reader that opens it would wait for ever
+    empty.touch()
+    text.write_text("GGUF is what this is not")
+    names = [pipe, empty, text, tmp_path, tmp_path / "absent", tmp_path / ("x" * 300)]
+    paths = [*names, Path("a\0b"), Path("/dev/null")]
+    judge(observe, [(outcome(path), []) for path in paths])
+    os.close(writer)
+
+
 def refuse(observe, path: Path, cases: Iterator[tuple[Parts, list[str]]]) -> None:
-    files = accepted = unclear = 0
-    for parts, words in cases:
-        error = outcome(write(path, parts.pack().data))
-        files += 1
-        accepted += isinstance(error, engine.Model)
-        if not is_clear(error, words):
-            unclear += 1
-            print(words, repr(error))
-    observe("files", files)
-    observe("accepted", accepted)
-    observe("unclear_errors", unclear)
+    """Every one of the files must be refused, with the words that go with it."""
+    judge(observe, [(outcome(write(path, parts.pack().data)), words) for parts, words in cases])
+
+
+def judge(observe, found: list[tuple[object, list[str]]]) -> None:
+    unclear = [(words, repr(error)) for error, words in found if not is_clear(error, words)]
+    print(*unclear, sep="\n")
+    observe("files", len(found))
+    observe("accepted", sum(isinstance(error, engine.Model) for error, _ in found))
+    observe("unclear_errors", len(unclear))
 
 
 @pytest.mark.falsifies("FALSIFY-FILES-007")

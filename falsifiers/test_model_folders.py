@@ -210,14 +210,14 @@ def test_damaged_folders_are_refused_or_read_rightly(observe, tmp_path):
         counts["accepted"] += 1
         counts["misread"] += reading(found) != expected
 
-    @settings(THOROUGH, max_examples=300)
+    @settings(THOROUGH, max_examples=200)
     @given(st.dictionaries(st.sampled_from(KEYS), json_values, min_size=1, max_size=2))
     def damage_config(values: dict[str, Any]) -> None:
         config = CONFIG | {"use_sliding_window": True} | values
         write(path / "config.json", json.dumps(config).encode())
         judge(stacked(read_shard(data)))
 
-    @settings(THOROUGH, max_examples=300)
+    @settings(THOROUGH, max_examples=200)
     @given(st.integers(0, header - 1) | st.integers(0, len(data) - 1), st.binary(max_size=3))
     def damage_shard(at: int, replacement: bytes) -> None:
         bad = data[:at] + replacement + data[at + len(replacement) :]
