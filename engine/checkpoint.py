@@ -4,6 +4,7 @@ Knows which reader takes what; knows nothing of tensors.
 """
 
 from dataclasses import replace
+from os.path import isdir  # which is False for a path that cannot be
 from pathlib import Path
 
 from engine.gguf import Checkpoint, open_gguf
@@ -15,7 +16,7 @@ from engine.tokenizer_json import read_tokenizer_folder
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Map the model at `path`; `FormatError` or `TensorError` for a bad one."""
     path = Path(path)
-    if not path.is_dir():
+    if not isdir(path):
         return open_gguf(path)
     folder = open_safetensors(path)
     if not (path / "tokenizer.json").exists():

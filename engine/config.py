@@ -3,12 +3,14 @@
 Knows the architectures and their metadata keys; knows nothing of files, tensors or tokenizers.
 What decides a logit has no default: a missing key is an error, since a default that is nearly
 right (a RoPE base of 1e4) gives a model that is nearly wrong. The exceptions are the format's own
-definitions, and they are named here.
+definitions, and they are named here. Every number has a range: beyond it the file is damaged, and
+the arithmetic would overflow or somebody would allocate by it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
+from reprlib import repr as shown  # short, however long the value is
 from typing import Any, NamedTuple
 
 from engine.errors import FormatError
@@ -26,6 +28,17 @@ ARCHITECTURES = {
     "qwen2": Architecture(is_moe=False, has_qk_norm=False, has_qkv_bias=True),
     "qwen3": Architecture(is_moe=False, has_qk_norm=True, has_qkv_bias=False),
     "qwen3moe": Architecture(is_moe=True, has_qk_norm=True, has_qkv_bias=False),
+}
+
+MOST = 2**31 - 1  # of anything that is counted
+MOST_LAYERS = 4096
+# Keys that would change the arithmetic, and the only value of each that is supported.
+ONLY = {
+    "attention.causal": True,
+    "expert_shared_count": 0,
+    "expert_gating_func": 1,  # softmax
+    "expert_weights_norm": True,
+    "expert_weights_scale": 1.0,
 }
 
 
@@ -99,13 +112,13 @@ class ModelConfig:
             architecture=architecture,
             context_length=keys.count("context_length"),
             vocabulary_size=_vocabulary_size(metadata, keys),
-            block_count=keys.count("block_count"),
+            block_count=keys.count("block_count", MOST_LAYERS),
             embedding_length=keys.count("embedding_length"),
             head_count=keys.count("attention.head_count"),
             head_count_kv=keys.count("attention.head_count_kv"),
             key_length=_key_length(keys),
-            rms_epsilon=keys.positive("attention.layer_norm_rms_epsilon"),
-            rope_base=keys.positive("rope.freq_base"),
+            rms_epsilon=keys.number("attention.layer_norm_rms_epsilon", 1e-12, 1.0),
+            rope_base=keys.number("rope.freq_base", 2.0, 1e12),
             rope_scaling=_rope_scaling(keys),
             sliding_windows=_sliding_windows(keys),
             **_feed_forward(keys, architecture),
@@ -124,30 +137,25 @@ class _Keys:
     def get(self, key: str) -> Any:
         return self.metadata.get(f"{self.architecture}.{key}")
 
-    def count(self, key: str) -> int:
-        value = self._need(key, "a positive integer")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.wrong(key, value, "a positive integer")
+    def count(self, key: str, most: int = MOST) -> int:
+        value, expected = self.get(key), f"an integer from 1 to {most}"
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise self.wrong(key, value, expected)
         return value
 
-    def positive(self, key: str, default: float | None = None) -> float:
-        if default is not None and self.get(key) is None:
+    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
+        value, expected = self.get(key), f"a number from {low:g} to {high:g}"
+        if value is None and default is not None:
             return default
-        value = self._need(key, "a positive number")
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < float("inf"):
-            raise self.wrong(key, value, "a positive number")
+        if not number or not low <= value <= high:
+            raise self.wrong(key, value, expected)
         return float(value)
 
-    def _need(self, key: str, expected: str) -> Any:
-        value = self.get(key)
-        if value is None:
-            raise FormatError(f"metadata key {self.architecture}.{key} is missing; need {expected}")
-        return value
-
     def wrong(self, key: str, found: object, expected: str) -> FormatError:
+        what = "nothing" if found is None else shown(found)
         return FormatError(
-            f"metadata key {self.architecture}.{key}: found {found!r:.60}, expected {expected}"
+            f"metadata key {self.architecture}.{key}: found {what}, expected {expected}"
         )
 
 
@@ -155,7 +163,7 @@ def _architecture(metadata: Mapping[str, Any]) -> str:
     found = metadata.get("general.architecture")
     if not isinstance(found, str) or found not in ARCHITECTURES:
         raise FormatError(
-            f"metadata key general.architecture: found {found!r:.60}, "
+            f"metadata key general.architecture: found {shown(found)}, "
             f"expected one of {', '.join(sorted(ARCHITECTURES))}"
         )
     return found
@@ -164,7 +172,13 @@ def _architecture(metadata: Mapping[str, Any]) -> str:
 def _vocabulary_size(metadata: Mapping[str, Any], keys: _Keys) -> int:
     """The number of tokens in the file, or its own count where the file has no tokenizer."""
     tokens = metadata.get("tokenizer.ggml.tokens")
-    return len(tokens) if isinstance(tokens, list) and tokens else keys.count("vocab_size")
+    if tokens is None:
+        return keys.count("vocab_size")
+    if not isinstance(tokens, list) or not tokens:
+        raise FormatError(
+            f"metadata key tokenizer.ggml.tokens: found {shown(tokens)}, expected a list of tokens"
+        )
+    return len(tokens)
 
 
 def _key_length(keys: _Keys) -> int:
@@ -178,22 +192,23 @@ def _key_length(keys: _Keys) -> int:
 
 
 def _rope_scaling(keys: _Keys) -> RopeScaling:
-    kind = keys.get("rope.scaling.type") or "none"
+    kind = keys.get("rope.scaling.type")
+    kind = "none" if kind is None else kind
     if kind not in ("none", "linear", "yarn"):
         raise keys.wrong("rope.scaling.type", kind, "none, linear or yarn")
     if kind == "none":
         return RopeScaling()
-    factor = keys.positive("rope.scaling.factor")
+    factor = keys.number("rope.scaling.factor", 1.0, 1e6)
     if kind == "linear":
         return RopeScaling(kind, factor)
     return RopeScaling(
         type=kind,
         factor=factor,
         original_context_length=keys.count("rope.scaling.original_context_length"),
-        beta_fast=keys.positive("rope.scaling.yarn_beta_fast", 32.0),  # the paper's
-        beta_slow=keys.positive("rope.scaling.yarn_beta_slow", 1.0),
+        beta_fast=keys.number("rope.scaling.yarn_beta_fast", 1e-3, 1e6, 32.0),  # the paper's
+        beta_slow=keys.number("rope.scaling.yarn_beta_slow", 1e-3, 1e6, 1.0),
         attention_factor=yarn_attention_factor(factor)
-        * keys.positive("rope.scaling.attn_factor", 1.0),  # GGUF's multiplies YaRN's own
+        * keys.number("rope.scaling.attn_factor", 1e-3, 1e3, 1.0),  # GGUF's multiplies YaRN's own
     )
 
 
@@ -203,15 +218,16 @@ def yarn_attention_factor(factor: float) -> float:
 
 
 def _sliding_windows(keys: _Keys) -> tuple[int, ...]:
-    """An entry per layer; without a pattern, every layer has the window."""
-    if not keys.get("attention.sliding_window"):
+    """An entry per layer; without a pattern, every layer has the window. A window of 0 is none."""
+    if keys.get("attention.sliding_window") in (None, 0):
         return ()
-    window, layers = keys.count("attention.sliding_window"), keys.count("block_count")
+    window, layers = keys.count("attention.sliding_window"), keys.count("block_count", MOST_LAYERS)
     key = "attention.sliding_window_pattern"
     pattern = keys.get(key)
     if pattern is None:
         pattern = [True] * layers
-    if not isinstance(pattern, list) or len(pattern) != layers:
+    booleans = isinstance(pattern, list) and all(isinstance(each, bool) for each in pattern)
+    if not booleans or len(pattern) != layers:
         raise keys.wrong(key, pattern, f"a list of {layers} booleans, one for each layer")
     return tuple(window if limited else 0 for limited in pattern)
 
@@ -234,6 +250,7 @@ def _check(config: ModelConfig, keys: _Keys) -> None:
         raise keys.wrong(
             "expert_used_count", config.expert_used_count, f"at most {config.expert_count}"
         )
-    for key in ("attention.value_length", "rope.dimension_count"):
-        if keys.get(key) not in (None, config.key_length):
-            raise keys.wrong(key, keys.get(key), f"{config.key_length} (attention.key_length)")
+    size = config.key_length
+    for key, only in {**ONLY, "attention.value_length": size, "rope.dimension_count": size}.items():
+        if keys.get(key) not in (None, only):
+            raise keys.wrong(key, keys.get(key), f"{only!r}, the only one supported")

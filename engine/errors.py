@@ -10,6 +10,9 @@
 Every message names what was found, what was expected, and where.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EngineError(Exception):
     """Root of the tree: catch this to catch all."""
@@ -44,3 +47,12 @@ class RequestError(EngineError):
         self.status = status
         self.param = param
         self.code = code
+
+
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Put `where`, the file, in front of what a FormatError or TensorError says."""
+    try:
+        yield
+    except (FormatError, TensorError) as error:
+        raise type(error)(f"{where}: {error}") from error

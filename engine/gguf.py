@@ -4,27 +4,33 @@ Knows the container; knows nothing of what the tensors mean or how their blocks 
 of a tensor is read until somebody uses it. Nothing in the file is believed: every count, length
 and offset is compared with the bytes that are there before anything is made of it. It is its own
 reader because the `gguf` package's takes eight seconds for a vocabulary of 152,000 tokens and
-trusts what it reads; that package is the oracle of the falsifiers.
+trusts what it reads; that package is the oracle of the falsifiers. A file that somebody shortens
+while it is mapped is beyond help: the system ends the process (SIGBUS).
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import mmap
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from reprlib import repr as shown  # short, however long the value is
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from engine.errors import EngineError, FormatError, TensorError
+from engine.cursor import Cursor
+from engine.errors import FormatError, TensorError, naming
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MOST_DIMENSIONS = 4
+MOST_BYTES = 1 << 26  # of a header; the largest vocabularies need a tenth of it
+MOST_ENTRIES = 1 << 16  # of metadata, and tensors
+MOST_KEY, MOST_NAME = (1 << 16) - 1, 64  # bytes, by the format
 STRING, ARRAY = 8, 9  # value types
 # value type -> little-endian number
 NUMBERS = {
@@ -76,152 +82,116 @@ def open_gguf(path: str | Path) -> Checkpoint:
     """Map the file at `path`. A bad one gives a `FormatError`, or a `TensorError` that names the
     tensor; both name the file."""
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError as error:  # a map of nothing
-        raise FormatError(f"{path}: found 0 bytes, expected a GGUF file") from error
-    except OSError as error:
-        raise FormatError(f"{path}: found {error.strerror}, expected a GGUF file") from error
-    try:
-        metadata, tensors = _Reader(data).read()
-    except EngineError as error:
-        raise type(error)(f"{path}: {error}") from error
+    with naming(path):
+        metadata, tensors = _read(_map(path))
     return Checkpoint(path, metadata, tensors)
 
 
-@dataclass
-class _Reader:
-    """A cursor over the header of the file."""
+def _map(path: Path) -> mmap.mmap:
+    try:
+        if not S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+            raise FormatError("found a folder or a device, expected a GGUF file")
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError as error:  # no bytes to map, or a null byte in the path
+        raise FormatError(f"found nothing ({error}), expected a GGUF file") from error
+    except OSError as error:
+        raise FormatError(f"found {error.strerror}, expected a GGUF file") from error
 
-    data: mmap.mmap
-    at: int = 0
 
-    def read(self) -> tuple[dict[str, Any], dict[str, RawTensor]]:
-        tensors, entries = self._start()
-        metadata = self._metadata(entries)
-        infos = self._infos(tensors)
-        return metadata, self._tensors(infos, _alignment(metadata))
+def _read(data: mmap.mmap) -> tuple[dict[str, Any], dict[str, RawTensor]]:
+    header = Cursor(data, min(len(data), MOST_BYTES))
+    tensors, entries = _start(header)
+    metadata = _metadata(header, entries)
+    infos = _infos(header, tensors)
+    return metadata, _tensors(data, infos, header.at, _alignment(metadata))
 
-    def _tensors(self, infos: "dict[str, _Info]", alignment: int) -> dict[str, RawTensor]:
-        """Views of the tensors' bytes, which follow the header and each other without gaps."""
-        buffer = np.frombuffer(self.data, np.uint8)
-        base, offset = _aligned(self.at, alignment), 0
-        tensors: dict[str, RawTensor] = {}
-        for name, info in infos.items():
-            if info.offset != offset:  # another tensor's bytes would pass for this one's
-                raise TensorError(f"{name}: found offset {info.offset}, expected {offset}")
-            tensors[name] = info.tensor(name, buffer[base + offset :])
-            offset += _aligned(tensors[name].bytes, alignment)
-        return tensors
 
-    def _start(self) -> tuple[int, int]:
-        """Magic, version, and how many tensors and metadata entries are to come."""
-        magic, version = self._take(4, "the magic"), self._number("<I", "the version")
-        if magic != MAGIC:
-            raise FormatError(f"found magic {magic!r}, expected {MAGIC!r}, a GGUF file")
-        if version not in VERSIONS:
-            big = version.to_bytes(4, "little")[::-1] in {v.to_bytes(4, "little") for v in VERSIONS}
-            found = "big-endian data" if big else f"version {version}"
-            raise FormatError(f"found {found}, expected little-endian version 2 or 3")
-        return (
-            self._count("tensors", SMALLEST_TENSOR),
-            self._count("metadata entries", SMALLEST_ENTRY),
+def _start(header: Cursor) -> tuple[int, int]:
+    """Magic, version, and how many tensors and metadata entries are to come."""
+    magic, version = header.take(4, "the magic"), header.number("<I", "the version")
+    if magic != MAGIC:
+        raise FormatError(f"found magic {magic!r}, expected {MAGIC!r}, a GGUF file")
+    if version not in VERSIONS:
+        big = version.to_bytes(4, "little")[::-1] in {v.to_bytes(4, "little") for v in VERSIONS}
+        found = "big-endian data" if big else f"version {version}"
+        raise FormatError(f"found {found}, expected little-endian version 2 or 3")
+    return (
+        header.count("tensors", SMALLEST_TENSOR, MOST_ENTRIES),
+        header.count("metadata entries", SMALLEST_ENTRY, MOST_ENTRIES),
+    )
+
+
+def _metadata(header: Cursor, count: int) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    for place in range(count):
+        key = header.name(f"the key of metadata entry {place}", MOST_KEY)
+        where = f"metadata key {key:.80}"
+        if key in metadata:
+            raise FormatError(f"{where}: found it twice, expected it once")
+        metadata[key] = _value(header, header.number("<I", where), where)
+    return metadata
+
+
+def _value(header: Cursor, kind: int, where: str) -> Any:
+    if kind == STRING:
+        return header.string(where)
+    if kind == ARRAY:
+        return _array(header, where)
+    return header.numbers(_dtype(kind, where), 1, where)[0]
+
+
+def _array(header: Cursor, where: str) -> list[Any]:
+    kind = header.number("<I", where)
+    if kind == STRING:
+        return header.strings(header.count(f"strings in {where}", 8), where)
+    if kind == ARRAY:
+        raise FormatError(f"{where}: found an array of arrays, expected numbers or strings")
+    dtype = _dtype(kind, where)
+    count = header.count(f"values in {where}", dtype.itemsize)
+    return header.numbers(dtype, count, where)
+
+
+def _dtype(kind: int, where: str) -> np.dtype[Any]:
+    if kind not in NUMBERS:
+        raise FormatError(f"{where}: found value type {kind}, expected 0 to 12")
+    return np.dtype(NUMBERS[kind])
+
+
+def _infos(header: Cursor, count: int) -> "dict[str, _Info]":
+    infos: dict[str, _Info] = {}
+    for place in range(count):
+        name = header.name(f"the name of tensor {place}", MOST_NAME)
+        if name in infos:
+            raise TensorError(f"{name}: found it twice, expected it once")
+        rank = header.number("<I", name)
+        if not 1 <= rank <= MOST_DIMENSIONS:
+            raise TensorError(f"{name}: found {rank} dimensions, expected 1 to 4")
+        sizes = [header.number("<Q", name) for _ in range(rank)]
+        if 0 in sizes:
+            raise TensorError(f"{name}: found sizes {sizes}, expected at least 1 each")
+        kind, offset = header.number("<I", name), header.number("<Q", name)
+        infos[name] = _Info(tuple(reversed(sizes)), kind, offset)  # row length comes first
+    return infos
+
+
+def _tensors(
+    data: mmap.mmap, infos: "Mapping[str, _Info]", header: int, alignment: int
+) -> dict[str, RawTensor]:
+    """Views of the tensors' bytes, which follow the header and each other without gaps."""
+    buffer = np.frombuffer(data, np.uint8)
+    base, offset = _aligned(header, alignment), 0  # offsets count from base
+    tensors: dict[str, RawTensor] = {}
+    for name, info in infos.items():
+        if info.offset != offset:  # another tensor's bytes would pass for this one's
+            raise TensorError(f"{name}: found offset {info.offset}, expected {offset}")
+        tensors[name] = info.tensor(name, buffer[base + offset :])
+        offset += _aligned(tensors[name].bytes, alignment)
+    if buffer.size > base + offset:  # a tensor that nobody names, or counts that are wrong
+        raise FormatError(
+            f"found {buffer.size} bytes, expected {base + offset}, where the last tensor ends"
         )
-
-    def _metadata(self, count: int) -> dict[str, Any]:
-        metadata: dict[str, Any] = {}
-        for place in range(count):
-            key = self._string(f"the name of metadata entry {place}")
-            if key in metadata:
-                raise FormatError(f"metadata key {key!r:.80}: found it twice, expected it once")
-            where = f"metadata key {key!r:.80}"
-            metadata[key] = self._value(self._number("<I", where), where)
-        return metadata
-
-    def _infos(self, count: int) -> dict[str, "_Info"]:
-        infos: dict[str, _Info] = {}
-        for place in range(count):
-            name = self._string(f"the name of tensor {place}")
-            if name in infos:
-                raise TensorError(f"{name!r:.80}: found it twice, expected it once")
-            rank = self._number("<I", f"tensor {name!r:.80}")
-            if not 1 <= rank <= MOST_DIMENSIONS:
-                raise TensorError(f"{name!r:.80}: found {rank} dimensions, expected 1 to 4")
-            sizes = [self._number("<Q", f"tensor {name!r:.80}") for _ in range(rank)]
-            kind = self._number("<I", f"tensor {name!r:.80}")
-            offset = self._number("<Q", f"tensor {name!r:.80}")
-            infos[name] = _Info(tuple(reversed(sizes)), kind, offset)  # row length comes first
-        return infos
-
-    def _value(self, kind: int, where: str) -> Any:
-        if kind == STRING:
-            return self._string(where)
-        if kind == ARRAY:
-            return self._array(where)
-        return self._numbers(kind, 1, where)[0]
-
-    def _array(self, where: str) -> list[Any]:
-        kind = self._number("<I", where)
-        if kind == STRING:
-            return self._strings(self._count(f"strings in {where}", 8), where)
-        if kind == ARRAY:
-            raise FormatError(f"{where}: found an array of arrays, expected numbers or strings")
-        return self._numbers(kind, self._count(f"values in {where}", 1), where)
-
-    def _numbers(self, kind: int, count: int, where: str) -> list[Any]:
-        if kind not in NUMBERS:
-            raise FormatError(f"{where}: found value type {kind}, expected 0 to 12")
-        dtype = np.dtype(NUMBERS[kind])
-        values: list[Any] = np.frombuffer(self._take(count * dtype.itemsize, where), dtype).tolist()
-        return values
-
-    def _strings(self, count: int, where: str) -> list[str]:
-        """Many strings at once; this loop is most of the time that a vocabulary takes."""
-        data, at, size_at, texts = self.data, self.at, struct.Struct("<Q").unpack_from, []
-        try:
-            for _ in range(count):
-                start = at + 8
-                at = start + size_at(data, at)[0]
-                texts.append(data[start:at].decode())
-        except (struct.error, OverflowError, ValueError) as error:
-            raise FormatError(f"{where}: found {error}, expected UTF-8 strings") from error
-        if at > len(data):
-            raise self._ends_early(where, at - self.at)
-        self.at = at
-        return texts
-
-    def _string(self, where: str) -> str:
-        data = self._take(self._count(f"bytes in {where}", 1), where)
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{where}: found {error}, expected UTF-8") from error
-
-    def _count(self, what: str, size: int) -> int:
-        """A count of things that take at least `size` bytes each, so that it cannot be absurd."""
-        count = self._number("<Q", f"the number of {what}")
-        if count * size > len(self.data) - self.at:
-            raise FormatError(
-                f"found {count} {what}, expected at most "
-                f"{(len(self.data) - self.at) // size}, which is what the file has room for"
-            )
-        return count
-
-    def _number(self, form: str, where: str) -> int:
-        number: int = struct.unpack(form, self._take(struct.calcsize(form), where))[0]
-        return number
-
-    def _take(self, size: int, where: str) -> bytes:
-        end = self.at + size
-        if end > len(self.data):
-            raise self._ends_early(where, size)
-        taken, self.at = self.data[self.at : end], end
-        return taken
-
-    def _ends_early(self, where: str, size: int) -> FormatError:
-        left = len(self.data) - self.at
-        return FormatError(f"{where}: found {left} bytes before the file ends, expected {size}")
+    return tensors
 
 
 class _Info(NamedTuple):
@@ -241,10 +211,10 @@ class _Info(NamedTuple):
                 f"expected a multiple of {per_block} for {kind.name}"
             )
         size = prod(self.shape) // per_block * block_bytes  # Python's integers do not overflow
-        if not 0 < size <= rest.size:
+        if size > rest.size:
             raise TensorError(
-                f"{name}: found shape {list(self.shape)} of {kind.name}, which is {size} bytes, "
-                f"expected 1 to {rest.size}, which are left in the file"
+                f"{name}: found {rest.size} bytes left in the file, "
+                f"expected {size} for shape {list(self.shape)} of {kind.name}"
             )
         return RawTensor((rest[:size],), kind.name, self.shape)
 
@@ -260,7 +230,7 @@ def _alignment(metadata: Mapping[str, Any]) -> int:
     found = metadata.get("general.alignment", 32)
     if not isinstance(found, int) or found < 8 or found & (found - 1):
         raise FormatError(
-            f"metadata key general.alignment: found {found!r:.60}, expected a power of two from 8"
+            f"metadata key general.alignment: found {shown(found)}, expected a power of two from 8"
         )
     return found
 

@@ -18,7 +18,7 @@ from engine import moe, rope
 from engine.cache import KVCache
 from engine.checkpoint import open_checkpoint
 from engine.config import ModelConfig
-from engine.errors import EngineError, PromptError
+from engine.errors import EngineError, PromptError, naming
 from engine.gguf import Checkpoint
 from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
@@ -68,8 +68,9 @@ class Model:
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, device: str = "cpu") -> "Model":
         """From a file or folder that is open already."""
-        config = ModelConfig.from_metadata(checkpoint.metadata)
-        check_tensors(config, checkpoint.tensors)
+        with naming(checkpoint.path):
+            config = ModelConfig.from_metadata(checkpoint.metadata)
+            check_tensors(config, checkpoint.tensors)
         weights: dict[str, Weight] = {n: Blocks(n, *t) for n, t in checkpoint.tensors.items()}
         return cls(config, weights, _device(device))
 

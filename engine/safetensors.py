@@ -1,61 +1,37 @@
 """Opens a HF folder (config.json and safetensors shards) as if it were a GGUF file.
 
-Knows how HF names Qwen's hyperparameters and tensors, and turns both into GGUF's names, so that
-one loader serves both; knows nothing of what they mean. Reading is the `safetensors` package's,
-by memory map; nothing is copied.
+Knows HF's files and how HF names Qwen's tensors, which it turns into GGUF's names, so that one
+loader serves both; knows nothing of what they mean. Reading is the `safetensors` package's, by
+memory map; nothing is copied. A pickle is never read.
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from reprlib import repr as shown  # short, however long the value is
+from stat import S_ISREG
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.config import yarn_attention_factor
-from engine.errors import FormatError, TensorError
+from engine.errors import FormatError, TensorError, naming
 from engine.gguf import Bytes, Checkpoint, RawTensor
+from engine.hf_config import hyperparameters, is_tied
 
-ARCHITECTURES = {"qwen2": "qwen2", "qwen3": "qwen3", "qwen3_moe": "qwen3moe"}
+OUTPUT = "lm_head.weight"
 INDEX = "model.safetensors.index.json"
-
-# config.json -> key of the architecture in GGUF
-HYPERPARAMETERS = {
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "context_length",
-    "num_hidden_layers": "block_count",
-    "hidden_size": "embedding_length",
-    "num_attention_heads": "attention.head_count",
-    "num_key_value_heads": "attention.head_count_kv",
-    "head_dim": "attention.key_length",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-    "intermediate_size": "feed_forward_length",
-    "num_experts": "expert_count",
-    "num_local_experts": "expert_count",  # what transformers 5 writes
-    "num_experts_per_tok": "expert_used_count",
-    "moe_intermediate_size": "expert_feed_forward_length",
-}
-ROPE_SCALING = {
-    "factor": "rope.scaling.factor",
-    "original_max_position_embeddings": "rope.scaling.original_context_length",
-    "beta_fast": "rope.scaling.yarn_beta_fast",
-    "beta_slow": "rope.scaling.yarn_beta_slow",
-}
-# What would change the arithmetic: key -> the only value that is supported.
-ONLY = {
-    "hidden_act": "silu",
-    "norm_topk_prob": True,
-    "decoder_sparse_step": 1,
-    "mlp_only_layers": [],
-    "attention_bias": False,
-}
+PICKLES = (".bin", ".pt", ".pth")  # which can run code when they are read
+MOST_JSON = 1 << 26  # bytes
+MOST_NAME = 200
 
 OUTSIDE = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
+    OUTPUT: "output.weight",
 }
 IN_LAYER = {
     "input_layernorm": "attn_norm",
@@ -71,6 +47,13 @@ IN_LAYER = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate": "ffn_gate_inp",
 }
+NUMBER = r"(0|[1-9][0-9]{0,5})"
+LAYER = re.compile(rf"model\.layers\.{NUMBER}\.(.+)\.(weight|bias)")
+EXPERT = re.compile(
+    rf"model\.layers\.{NUMBER}\.mlp\.experts\.{NUMBER}\.(gate|up|down)_proj\.weight"
+)
+# A name and no path, which could leave the folder.
+SHARD = re.compile(r"[^/\\\0]+\.safetensors")
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
@@ -79,99 +62,106 @@ def open_safetensors(folder: Path) -> Checkpoint:
 
     The metadata holds the hyperparameters alone, no tokenizer.
     """
-    config = read_json(folder / "config.json")
-    tensors: dict[str, Tensor] = {}
-    for shard in _shards(folder):
-        tensors |= dict(_read(shard))
-    if config.get("tie_word_embeddings"):
-        tensors.pop("lm_head.weight", None)  # HF would not read it either
-    return Checkpoint(folder, hyperparameters(config), _renamed(tensors))
+    path = folder / "config.json"
+    config = read_json(path)
+    with naming(path):
+        metadata, tied = hyperparameters(config), is_tied(config)
+    with naming(folder):
+        tensors = _tensors(folder)
+        if tied:
+            tensors.pop(OUTPUT, None)  # HF would not read it either
+        elif OUTPUT not in tensors:  # where GGUF would call that tied
+            raise TensorError(
+                f"{OUTPUT}: found nothing, expected it, for config.json does not tie it"
+            )
+        return Checkpoint(folder, metadata, _renamed(tensors))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`."""
+    """The JSON object in `path`, no key of which may come twice."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        status = path.stat()
+        if not S_ISREG(status.st_mode) or status.st_size > MOST_JSON:
+            raise ValueError(f"{status.st_size} bytes of a file that is large or no file at all")
+        found = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique)
     except OSError as error:
         raise FormatError(f"{path}: found {error.strerror}, expected a JSON file") from error
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: found {error}, expected JSON") from error
+        raise FormatError(f"{path}: found {error}, expected JSON in a file") from error
     if not isinstance(found, dict):
         raise FormatError(f"{path}: found {type(found).__name__}, expected a JSON object")
     return found
 
 
-def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json as GGUF metadata; `FormatError` names what the engine would get wrong."""
-    kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
-        raise FormatError(
-            f"config.json: model_type: found {kind!r:.60}, "
-            f"expected one of {', '.join(ARCHITECTURES)}"
-        )
-    for key, value in ONLY.items():
-        if config.get(key, value) != value:
-            raise FormatError(f"config.json: {key}: found {config[key]!r:.60}, expected {value!r}")
-    named = {to: config[key] for key, to in HYPERPARAMETERS.items() if config.get(key) is not None}
-    named |= _rope(config) | _sliding_window(config)
-    architecture = ARCHITECTURES[kind]
-    metadata: dict[str, Any] = {f"{architecture}.{key}": value for key, value in named.items()}
-    return metadata | {"general.architecture": architecture}
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(key, times)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {shown(key)} {times} times")
+    return found
 
 
-def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Base and scaling, from `rope_parameters` or from the older two keys."""
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(given, dict):
-        raise FormatError(f"config.json: RoPE: found {given!r:.60}, expected an object")
-    kind = given.get("rope_type", given.get("type", "default"))
-    keys = {to: given[key] for key, to in ROPE_SCALING.items() if given.get(key) is not None}
-    keys["rope.scaling.type"] = "none" if kind == "default" else kind
-    keys["rope.freq_base"] = given.get("rope_theta", config.get("rope_theta"))
-    if given.get("attention_factor") is not None:  # the whole factor; GGUF's multiplies YaRN's own
-        own = yarn_attention_factor(given.get("factor", 1.0))
-        keys["rope.scaling.attn_factor"] = given["attention_factor"] / own
-    return keys
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors, by HF's names; none may come twice, or elsewhere than the index says."""
+    places = _index(folder)
+    tensors: dict[str, Tensor] = {}
+    found: dict[str, str] = {}
+    for shard in sorted(set(places.values())) or _shards(folder):
+        for name, tensor in _read(folder / shard):
+            if name in found:
+                raise TensorError(f"{name}: found in {found[name]} and {shard}, expected it once")
+            tensors[name], found[name] = tensor, shard
+    for name, shard in places.items():
+        if found.get(name) != shard:
+            raise TensorError(
+                f"{name!r:.80}: found in {found.get(name, 'no shard')}, expected in {shard}, "
+                f"where {INDEX} places it"
+            )
+    return tensors
 
 
-def _sliding_window(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The window and the layers that have it, where the config turns it on."""
-    if not config.get("use_sliding_window") or config.get("sliding_window") is None:
-        return {}
-    found: dict[str, Any] = {"attention.sliding_window": config["sliding_window"]}
-    if config["model_type"] == "qwen3_moe":  # HF limits every layer there
-        return found
-    first, layers = config.get("max_window_layers", 28), config.get("num_hidden_layers", 0)
-    types = config.get("layer_types")
-    limited = [i >= first for i in range(layers)]
-    if types is not None:
-        limited = [each == "sliding_attention" for each in types]
-    return found | {"attention.sliding_window_pattern": limited}
-
-
-def _shards(folder: Path) -> list[Path]:
-    """The files that the index names, or all that there are."""
+def _index(folder: Path) -> dict[str, str]:
+    """Tensor -> shard, if there is an index."""
     if not (folder / INDEX).exists():
-        shards = sorted(folder.glob("*.safetensors"))
-        if not shards:
-            raise FormatError(f"{folder}: found no *.safetensors file, expected at least one")
-        return shards
+        return {}
     places = read_json(folder / INDEX).get("weight_map")
-    found = list(places.values()) if isinstance(places, dict) else [places]
-    names = {name for name in found if isinstance(name, str) and Path(name).name == name}
-    for name in found:
-        if name not in names:  # a path could leave the folder
-            raise FormatError(f"{folder / INDEX}: found shard {name!r:.60}, expected a file name")
-    return [folder / name for name in sorted(names)]
+    if not isinstance(places, dict) or not places:
+        raise FormatError(f"{INDEX}: found weight_map {shown(places)}, expected tensor to shard")
+    for shard in places.values():
+        if not isinstance(shard, str) or not SHARD.fullmatch(shard):
+            raise FormatError(
+                f"{INDEX}: found shard {shown(shard)}, expected the name of a .safetensors file"
+            )
+    return dict(places)
+
+
+def _shards(folder: Path) -> list[str]:
+    """The names of all the shards that there are."""
+    shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    for path in () if shards else sorted(folder.glob("*")):
+        if path.suffix in PICKLES:
+            raise FormatError(
+                f"found {path.name}, a pickle, expected *.safetensors: nothing else is read"
+            )
+    if not shards:
+        raise FormatError("found no *.safetensors file, expected at least one")
+    return shards
 
 
 def _read(shard: Path) -> Iterator[tuple[str, Tensor]]:
+    if not shard.is_file():  # to open a pipe would wait for ever
+        raise FormatError(f"{shard.name}: found no such file, expected a safetensors file")
     try:
         with safe_open(shard, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+                if len(name) > MOST_NAME or not name.isprintable():
+                    raise FormatError(
+                        f"{shard.name}: found tensor name {shown(name)}, "
+                        f"expected at most {MOST_NAME} printable characters"
+                    )
                 yield name, file.get_tensor(name)
     except (OSError, SafetensorError) as error:
-        raise FormatError(f"{shard}: found {error}, expected a safetensors file") from error
+        raise FormatError(f"{shard.name}: found {error}, expected a safetensors file") from error
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, RawTensor]:
@@ -179,24 +169,22 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, RawTensor]:
     renamed: dict[str, RawTensor] = {}
     experts: dict[str, dict[int, RawTensor]] = {}
     for name, tensor in tensors.items():
-        raw, place = _raw(name, tensor), name.split(".")
-        if place[3:5] == ["mlp", "experts"] and len(place) == 8 and place[5].isdigit():
-            part = place[6].removesuffix("_proj")
-            stack = experts.setdefault(f"blk.{place[2]}.ffn_{part}_exps.weight", {})
-            stack[int(place[5])] = raw
+        raw, expert = _raw(name, tensor), EXPERT.fullmatch(name)
+        if expert:
+            layer, index, part = expert.groups()
+            experts.setdefault(f"blk.{layer}.ffn_{part}_exps.weight", {})[int(index)] = raw
         else:
             renamed[_gguf_name(name)] = raw
     return renamed | {name: _stacked(name, parts) for name, parts in experts.items()}
 
 
 def _gguf_name(name: str) -> str:
-    """The GGUF name; one that has none stays, and is refused as unexpected where it is checked."""
     if name in OUTSIDE:
         return OUTSIDE[name]
-    _, _, rest = name.partition("model.layers.")
-    layer, _, rest = rest.partition(".")
-    part, _, kind = rest.rpartition(".")
-    return f"blk.{layer}.{IN_LAYER[part]}.{kind}" if part in IN_LAYER else name
+    place = LAYER.fullmatch(name)
+    if not place or place[2] not in IN_LAYER:
+        raise TensorError(f"{name}: found in the folder, expected no such tensor")
+    return f"blk.{place[1]}.{IN_LAYER[place[2]]}.{place[3]}"
 
 
 def _raw(name: str, tensor: Tensor) -> RawTensor:
@@ -210,14 +198,14 @@ def _raw(name: str, tensor: Tensor) -> RawTensor:
 
 def _stacked(name: str, parts: Mapping[int, RawTensor]) -> RawTensor:
     """Experts 0 to E - 1 in order; they must be all there, and alike."""
-    if sorted(parts) != list(range(len(parts))):
-        raise TensorError(f"{name}: found experts {sorted(parts)}, expected 0 to {len(parts) - 1}")
-    first = parts[0]
-    for index, part in parts.items():
+    for index in range(len(parts)):
+        if index not in parts:
+            raise TensorError(f"{name}[{index}]: found nothing, expected expert {index}")
+        part, first = parts[index], parts[0]
         if (part.type, part.shape) != (first.type, first.shape):
             raise TensorError(
                 f"{name}[{index}]: found {part.type} {list(part.shape)}, "
                 f"expected {first.type} {list(first.shape)} as in expert 0"
             )
     stored = tuple(parts[index].parts[0] for index in range(len(parts)))
-    return RawTensor(stored, first.type, (len(parts), *first.shape))
+    return RawTensor(stored, parts[0].type, (len(parts), *parts[0].shape))

@@ -37,8 +37,9 @@ LAYERS = {
     ),
     "engine": (
         "errors",
-        "config gguf quant tokenizer tokenizer_json cache request",
-        "rope safetensors weights",
+        "config cursor quant tokenizer tokenizer_json cache request",
+        "gguf hf_config rope weights",
+        "safetensors",
         "checkpoint layout moe",
         "chat",
         "model fixture_text",
