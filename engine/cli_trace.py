@@ -35,7 +35,7 @@ def trace(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="A GGUF file, a HF folder or a trace's .json; MODEL@float decodes it up front.",
         ),
     ],

@@ -39,7 +39,7 @@ def draw_trace(trace: Trace) -> "Figure":
 
 
 def _draw_stage(panel: "Axes", name: str, stages: list[Stage]) -> None:
-    layers = [stage.layer for stage in stages]
+    layers = [stage.layer for stage in stages if stage.layer is not None]
     mean, std, least, most = (
         [_drawn(getattr(stage, part)) for stage in stages] for part in ("mean", "std", "min", "max")
     )
