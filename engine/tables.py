@@ -21,13 +21,13 @@ def trace_table(trace: Trace) -> Iterator[str]:
     """A line for each stage of each layer, and one for the experts that were chosen."""
     yield f"{trace.label}: {trace.architecture}, {_counted(trace)}"
     yield f"prompt ids: {_some(trace.prompt_ids, 60)}"
-    yield "layer stage              count       mean        std        min        max  NaN/inf"
+    yield "layer stage             count       mean        std        min        max nonfin"
     choices = iter(trace.experts)
     for stage in trace.stages:
         numbers = (stage.mean, stage.std, stage.min, stage.max)
         yield (
-            f"{_place(stage)} {stage.count:>10}"
-            f"{''.join(f'{_number(x):>11}' for x in numbers)} {stage.nonfinite:>8}"
+            f"{_place(stage)} {stage.count:>8}"
+            f"{''.join(f'{_number(x):>11}' for x in numbers)} {stage.nonfinite:>6}"
         )
         if stage.stage == "router_weights":
             yield f"{stage.layer:>5} {EXPERTS:<14} {_experts(next(choices))}"
