@@ -254,8 +254,8 @@ def minimum_printed_as_mean(plant):
     plant("engine.tables.trace_table", fault)
 
 
-def table_before_the_json(plant):
-    """The table is printed even where stdout is for JSON."""
+def dash_taken_for_a_file(plant):
+    """--json - is taken for the name of a file."""
     plant("engine.cli_options._is_stdout", lambda is_stdout: lambda path: False)
 
 
