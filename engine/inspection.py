@@ -219,6 +219,9 @@ def _warnings(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def _tokenizer_warnings(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if f"{TOKENIZER}tokens" not in metadata:
+        yield "tokenizer: found none, expected one, or token ids for a prompt"
+        return
     for key, expected in (("model", ("gpt2",)), ("pre", tuple(PRE_TOKENIZERS))):
         found = metadata.get(TOKENIZER + key)
         if found not in expected:

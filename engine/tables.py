@@ -117,13 +117,14 @@ def _section(title: str, lines: Iterable[str], indent: int = 0) -> Iterator[str]
     for place, line in enumerate(lines):
         if place == 0:
             yield f"\n{title}"
-        yield from wrap(
+        rows = wrap(
             _printable(line),
             WIDTH,
             initial_indent="  ",
             subsequent_indent="  " + " " * indent,
-            drop_whitespace=False,
+            drop_whitespace=False,  # of a template's own indentation
         )
+        yield from (row.rstrip() for row in rows)
 
 
 def _entry(key: str, value: object) -> str:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from engine.inspection import Fold, inspect
 from engine.tables import inspection_text
 from falsifiers.altered import write_altered
 from falsifiers.in_process import Command
+from falsifiers.sample_models import SMALL
 
 TEMPLATE = "tokenizer.chat_template"
 PLAN = bench.Plan(prompt_tokens=(8, 24), tokens=4, runs=3)
@@ -32,6 +34,14 @@ PLAN = bench.Plan(prompt_tokens=(8, 24), tokens=4, runs=3)
 def command(capsys, monkeypatch, tmp_path) -> Command:
     monkeypatch.chdir(tmp_path)
     return Command(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """A model whose forward pass takes a millisecond."""
+    path = tmp_path_factory.mktemp("tools") / "small.gguf"
+    shape = replace(SMALL, layers=1, mix="F32")
+    return engine.write_fixture(path, architecture="qwen3", shape=shape)
 
 
 @pytest.mark.falsifies("FALSIFY-TOOLS-001")
@@ -129,10 +139,10 @@ class Turned:
 
 
 @pytest.mark.falsifies("FALSIFY-TOOLS-004")
-def test_bench_reports_what_the_clock_says(observe, monkeypatch, tiny):
+def test_bench_reports_what_the_clock_says(observe, monkeypatch, small):
     clock = Turned(engine.Model.forward)
     monkeypatch.setattr(engine.Model, "forward", lambda m, *a, **o: clock.forward(m, *a, **o))
-    model, start = bench.start(tiny, PLAN, clock=clock)
+    model, start = bench.start(small, PLAN, clock=clock)
     found = list(bench.samples(model, PLAN, clock))
     order = [("prefill", 8), ("decode", 8), ("prefill", 24), ("decode", 24)] * PLAN.runs
     observe("wrong_order", int([(s.stage, s.prompt_tokens) for s in found] != order))
@@ -170,19 +180,19 @@ def resident() -> int:
 
 
 @pytest.mark.falsifies("FALSIFY-TOOLS-005")
-def test_an_interrupted_bench_keeps_what_it_measured(observe, command, monkeypatch, tiny, tmp_path):
+def test_an_interrupted_bench_keeps_its_samples(observe, command, monkeypatch, small, tmp_path):
     options = ["--prompt-tokens", "8,24", "--tokens", "2", "--runs", "2"]
-    whole = command("bench", tiny, *options, "--json", "-")
+    whole = command("bench", small, *options, "--json", "-")
     with monkeypatch.context() as patch:
         interrupt_at(patch, engine.Model, "forward", 9)  # in the sixth sample
-        cut = command("bench", tiny, *options, "--json", "cut.json")
+        cut = command("bench", small, *options, "--json", "cut.json")
     reports = [json.loads(whole.out or "{}"), json.loads(read(tmp_path / "cut.json"))]
     counts = [sum(len(r["seconds"]) for r in report.get("rates", [])) for report in reports]
     observe("lost_samples", abs(counts[0] - 8) + abs(counts[1] - 5))
     complete = [report.get("complete") for report in reports]
     observe("interrupt_unsaid", int("interrupted" not in cut.out or complete != [True, False]))
     bad = [f"--prompt-tokens={each}" for each in ("0", "a", "999999", "-5")]
-    wrong = [command("bench", tiny, each).code - 2 for each in bad]
+    wrong = [command("bench", small, each).code - 2 for each in bad]
     observe("wrong_exit_codes", sum(map(bool, [whole.code, cut.code - 130, *wrong])))
 
 
