@@ -1,4 +1,4 @@
-"""The command line: `python -m engine run|serve|fixture`.
+"""The command line: `python -m engine run|serve|trace|inspect|bench|fixture`.
 
 Knows options, streams and exit codes; everything else is done by the modules that it calls.
 Exit codes: 0 done, 2 bad input (one line on stderr), 130 interrupted.
@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
+from engine import cli_tools
 from engine.chat import ChatTemplate, render_chat
 from engine.checkpoint import open_checkpoint
 from engine.errors import EngineError
-from engine.fixture import write_fixture
 from engine.generate import generate
 from engine.model import Model
 from engine.tokenizer import Tokenizer
@@ -108,15 +108,7 @@ def serve(
     server.serve(application, host, port)
 
 
-@app.command(epilog="Example: python -m engine fixture tiny.gguf --seed 0")
-def fixture(
-    out: Annotated[Path, typer.Argument(metavar="OUT.gguf", help="The file to write.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = 0,
-    architecture: Annotated[str, typer.Option(help="qwen3moe or qwen3 (dense).")] = "qwen3moe",
-) -> None:
-    """Write a small real model with random weights; the same seed gives the same bytes."""
-    path = write_fixture(out, seed, architecture=architecture)
-    print(f"{path}: {path.stat().st_size} bytes")
+app.add_typer(cli_tools.app)
 
 
 def main() -> None:

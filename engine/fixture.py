@@ -6,6 +6,7 @@ metadata are of the kinds that a Q4_K_M file of Qwen3-30B-A3B has; only the size
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -126,6 +127,8 @@ def _write(
     tokens, merges = train_tokenizer(shape.vocabulary)
     vocabulary = max(len(tokens), shape.padded_vocabulary)
     specs = list(tensor_specs(architecture, shape, vocabulary))
+    total = sum(spec.bytes for spec in specs)
+    _require_room(path.parent, total)
     writer = GGUFWriter(path, architecture)
     try:
         _add_hyperparameters(writer, architecture, shape)
@@ -138,13 +141,20 @@ def _write(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        random, done, total = Random(seed), 0, sum(spec.bytes for spec in specs)
+        random, done = Random(seed), 0
         for spec in specs:
             writer.write_tensor_data(random.blocks(spec))
             done += spec.bytes
             progress(done, total)
     finally:
         writer.close()
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """Refuse a file that the disk cannot hold before an hour is spent on it."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise EngineError(f"{folder}: found {free} bytes free, expected room for {size}")
 
 
 def _add_hyperparameters(writer: GGUFWriter, architecture: str, shape: FixtureShape) -> None:
