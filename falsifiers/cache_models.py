@@ -1,16 +1,14 @@
-"""Small models that differ where the bugs of a KV cache hide, and how far two results are apart.
+"""Small models that differ where the bugs of a KV cache hide.
 
 Heads and KV heads, a head size that is not hidden / heads, RoPE bases, 8 to 128 experts of which 1
 to 8 are used, block types, a tied output, a sliding window, biases. Knows nothing of the claims.
 """
 
-import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import engine
 from engine.fixture import FixtureShape
@@ -103,10 +101,3 @@ def some_ids(count: int, seed: int = 0) -> list[int]:
     """Random token ids, none of them special."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 480, (count,), generator=generator).tolist()
-
-
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """The largest difference as a share of the largest number; infinite where the shapes differ."""
-    if found.shape != expected.shape:
-        return math.inf
-    return float((found.double() - expected.double()).abs().max() / expected.abs().max())

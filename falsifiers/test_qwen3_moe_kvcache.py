@@ -23,8 +23,9 @@ import engine
 from engine.model import Model
 from engine.quant import TYPES, quantise
 from engine.weights import Blocks, linear
-from falsifiers.cache_models import MODELS, loader, relative_error, some_ids
+from falsifiers.cache_models import MODELS, loader, some_ids
 from falsifiers.conftest import REAL, SHAPE
+from falsifiers.differences import differing, relative_error
 
 TOKENS = 64
 DENSE = ("window", "qwen2")
@@ -95,12 +96,6 @@ def greedy_without_cache(model: Model, prompt: list[int]) -> list[int]:
     for _ in range(TOKENS):
         ids.append(int(model.logits(ids)[-1].argmax()))
     return ids[len(prompt) :]
-
-
-def differing(found: Sequence[int], expected: Sequence[int]) -> int:
-    """Places that hold another token, those that only one of them has included."""
-    pairs = zip(found, expected, strict=False)
-    return sum(a != b for a, b in pairs) + abs(len(found) - len(expected))
 
 
 @pytest.mark.falsifies("FALSIFY-QWEN3_MOE_KVCACHE_V1_002")
