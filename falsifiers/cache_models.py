@@ -52,7 +52,7 @@ MODELS: dict[str, tuple[str, FixtureShape]] = {
         "qwen3moe",
         FixtureShape(
             hidden=32,
-            layers=4,
+            layers=3,
             heads=8,
             kv_heads=4,
             head_dim=16,
@@ -66,7 +66,7 @@ MODELS: dict[str, tuple[str, FixtureShape]] = {
     "window": (
         "qwen3",
         FixtureShape(
-            layers=3,
+            layers=2,
             heads=4,
             kv_heads=2,
             dense_width=256,
@@ -78,7 +78,7 @@ MODELS: dict[str, tuple[str, FixtureShape]] = {
     "qwen2": (
         "qwen2",
         FixtureShape(
-            hidden=64, layers=3, heads=4, kv_heads=2, head_dim=16, dense_width=96, mix="F16"
+            hidden=96, layers=2, heads=4, kv_heads=2, head_dim=24, dense_width=96, mix="F16"
         ),
     ),
 }

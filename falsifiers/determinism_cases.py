@@ -8,6 +8,8 @@ import json
 import tempfile
 from pathlib import Path
 
+import torch
+
 import engine
 from engine.fixture import FixtureShape
 from falsifiers.cache_models import loader, some_ids
@@ -42,4 +44,5 @@ def digests(folder: Path, seed: int = 0) -> dict[str, str]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps({"tokens": tokens(Path(name)), "digests": digests(Path(name))}))
+        made = {"tokens": tokens(Path(name)), "digests": digests(Path(name))}
+    print(json.dumps({**made, "threads": torch.get_num_threads()}))
