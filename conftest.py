@@ -1,10 +1,13 @@
 """Settings of every test run here: one thread for the small models' arithmetic.
 
 A second thread only waits on models this small, and under `-n 2` the threads of two workers wait
-for each other. A real model (QWEN3_MOE_GGUF_PATH) gets all the threads there are.
+for each other. A model of the true shapes (QWEN3_MOE_GGUF_PATH, QWEN3_MOE_SHAPE_GGUF_PATH) gets
+all the threads there are.
 """
 
 import os
 
-if not os.environ.get("QWEN3_MOE_GGUF_PATH"):
+LARGE = ("QWEN3_MOE_GGUF_PATH", "QWEN3_MOE_SHAPE_GGUF_PATH")
+
+if not any(os.environ.get(name) for name in LARGE):
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from engine.errors import PromptError
+from engine.errors import PromptError, TensorError
 
 
 class KVCache:
@@ -36,8 +36,9 @@ class KVCache:
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write [kv heads, T, D] after the filled positions; returns all up to there.
 
-        Raises `PromptError` where they do not fit.
+        Raises `PromptError` where they do not fit, and `TensorError` for those of another model.
         """
+        self._check(layer, key, value)
         end = self.length + key.shape[1]
         if end > self.capacity:
             raise PromptError(
@@ -61,6 +62,20 @@ class KVCache:
             self.keys = pad(self.keys, (0, 0, 0, more))
             self.values = pad(self.values, (0, 0, 0, more))
 
-    def clear(self) -> None:
-        """Forget every position."""
-        self.length = 0
+    def truncate(self, length: int = 0) -> None:
+        """Forget all but the first `length` positions, so that another text may follow them."""
+        if not 0 <= length <= self.length:
+            raise PromptError(
+                f"KV cache: found length {length} to keep, expected 0 to {self.length}"
+            )
+        self.length = length
+
+    def _check(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Refuse what would otherwise be broadcast into place, or written to another layer."""
+        layers, heads, _, size = self.keys.shape
+        fits = key.dim() == 3 and (key.shape[0], key.shape[2]) == (heads, size)
+        if not (fits and value.shape == key.shape and 0 <= layer < layers):
+            raise TensorError(
+                f"KV cache: found layer {layer} with keys {list(key.shape)} and values "
+                f"{list(value.shape)}, expected layers 0 to {layers - 1} with [{heads}, T, {size}]"
+            )

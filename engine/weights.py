@@ -72,6 +72,7 @@ class Floats(Weight):
         return self.tensor[torch.as_tensor(ids, device=self.tensor.device)]
 
     def __getitem__(self, index: int) -> "Floats":
+        require_index(self, index)
         return Floats(f"{self.name}[{index}]", self.tensor[index])
 
 
@@ -107,6 +108,7 @@ class Blocks(Weight):
 
     def __getitem__(self, index: int) -> "Blocks":
         require_data(self)
+        require_index(self, index)
         apart = len(self.parts) > 1
         part = self.parts[index] if apart else self.parts[0].reshape(self.shape[0], -1)[index]
         return Blocks(f"{self.name}[{index}]", (part,), self.type, self.shape[1:])
@@ -127,6 +129,14 @@ def require_data(weight: Blocks) -> None:
         message = f"matmul weight has EMPTY data buffer: {weight.name}"
         logger.error(message)
         raise TensorError(f"{message}; found 0 bytes, expected the tensor's data")
+
+
+def require_index(weight: Weight, index: int) -> None:
+    """Refuse a matrix that the stack lacks; a negative index would take one from its end."""
+    if not 0 <= index < weight.shape[0]:
+        raise TensorError(
+            f"{weight.name}: found index {index}, expected 0 to {weight.shape[0] - 1}"
+        )
 
 
 def require_finite(weight: Blocks, x: Tensor) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 REAL = os.environ.get("QWEN3_MOE_GGUF_PATH")
+SHAPE = os.environ.get("QWEN3_MOE_SHAPE_GGUF_PATH")  # synthetic, of the real one's shapes
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,20 @@ def observe_model(observe, gguf: Path):
     if REAL:
         observe.at("runtime", artifact=gguf)
     return observe
+
+
+@pytest.fixture
+def shape_gguf(observe) -> Path | None:
+    """A GGUF of the true shapes, if one is given: the real one, else a synthetic one.
+
+    The test then observes at level runtime or functional.
+    """
+    if REAL:
+        observe.at("runtime", artifact=REAL)
+    elif SHAPE:
+        observe.at("functional", artifact=SHAPE)
+    given = REAL or SHAPE
+    return Path(given) if given else None
 
 
 def write_fixture(path: Path, architecture: str) -> Path:

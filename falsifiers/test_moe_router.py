@@ -1,4 +1,4 @@
-"""The router's rule, at the true size (128 experts, 8 chosen), against float64 in numpy.
+"""The router's rule, from 8 to 128 experts and from top-1 to top-8, against float64 in numpy.
 
 The oracle subtracts the maximum, exponentiates, divides and sorts by hand; it shares no code and
 no library with the engine.
@@ -13,16 +13,17 @@ import torch
 from engine.errors import TensorError
 from engine.moe import route
 
-EXPERTS, CHOSEN, TOKENS = 128, 8, 512
+SIZES = [(8, 1), (8, 8), (16, 2), (60, 4), (128, 8)]  # E, K
+TOKENS = 512
 
 
-def chosen_experts(logits: np.ndarray, k: int = CHOSEN) -> np.ndarray:
+def chosen_experts(logits: np.ndarray, k: int) -> np.ndarray:
     """The k largest logits of each row [T, E], the lowest index first among equals."""
     rows = [sorted(range(len(row)), key=lambda e: (-row[e], e))[:k] for row in logits.tolist()]
     return np.array(rows)
 
 
-def closed_form(logits: np.ndarray, k: int = CHOSEN) -> np.ndarray:
+def closed_form(logits: np.ndarray, k: int) -> np.ndarray:
     """softmax over all, the k chosen, divided by their sum; in float64: [T, K]."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -48,53 +49,63 @@ def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture(params=SIZES, ids=lambda size: f"{size[1]} of {size[0]}")
+def size(request) -> tuple[int, int]:
+    return request.param
+
+
 @pytest.fixture
-def logits(random: np.random.Generator) -> np.ndarray:
+def logits(random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Ordinary router logits: float32 [T, E]."""
-    return random.normal(0, 3, (TOKENS, EXPERTS)).astype(np.float32)
+    return random.normal(0, 3, (TOKENS, size[0])).astype(np.float32)
 
 
 @pytest.mark.falsifies("FALSIFY-MOE-ROUTER-001")
-def test_softmax_is_stable_at_logits_of_ten_thousand(observe, logits):
+def test_softmax_is_stable_at_logits_of_ten_thousand(observe, size, logits):
+    count, k = size
     levels = np.array([-1e4, 0, 1e4], dtype=np.float32)
     shifted = np.concatenate([logits + level for level in levels])
-    mixed = logits + np.where(np.arange(EXPERTS) % 2, 1e4, -1e4).astype(np.float32)
+    mixed = logits + np.where(np.arange(count) % 2, 1e4, -1e4).astype(np.float32)
     extreme = np.concatenate([shifted, mixed])
-    weights, _ = route(torch.from_numpy(extreme), CHOSEN)
+    weights, _ = route(torch.from_numpy(extreme), k)
     observe("nonfinite_weights", int((~torch.isfinite(weights)).sum()))
-    observe("max_abs_error", largest_difference(weights, closed_form(extreme)))
+    observe("max_abs_error", largest_difference(weights, closed_form(extreme, k)))
 
 
 @pytest.mark.falsifies("FALSIFY-MOE-ROUTER-002")
-def test_the_eight_largest_are_chosen_and_ties_go_to_the_lowest_index(observe, random, logits):
-    tied = random.integers(-3, 4, (TOKENS, EXPERTS)).astype(np.float32)
-    far_apart = random.uniform(-1e4, 1e4, (TOKENS, EXPERTS)).astype(np.float32)
+def test_the_largest_are_chosen_and_ties_go_to_the_lowest_index(observe, random, size, logits):
+    count, k = size
+    tied = random.integers(-3, 4, (TOKENS, count)).astype(np.float32)
+    far_apart = random.uniform(-1e4, 1e4, (TOKENS, count)).astype(np.float32)
     rows = np.concatenate([logits, tied, far_apart])
-    _, experts = route(torch.from_numpy(rows), CHOSEN)
-    border = -np.sort(-rows, axis=1)[:, CHOSEN - 1 : CHOSEN + 1]  # the last in and the first out
-    observe("experts_per_token", experts.shape[1])
-    observe("wrong_choices", wrong_choices(experts, chosen_experts(rows)))
-    observe("ties_at_the_border", int((border[:, 0] == border[:, 1]).sum()))
+    _, experts = route(torch.from_numpy(rows), k)
+    ranked = -np.sort(-tied, axis=1)
+    # Between the last in and the first out; where all are in, anywhere: ties decide the order.
+    border = ranked[:, k - 1 : k + 1] if k < count else ranked
+    observe("experts_too_many_or_few", abs(experts.shape[1] - k))
+    observe("wrong_choices", wrong_choices(experts, chosen_experts(rows, k)))
+    observe("rows_with_a_tie", int((border[:, :-1] == border[:, 1:]).any(axis=1).sum()))
 
 
 @pytest.mark.falsifies("FALSIFY-MOE-ROUTER-003")
-def test_the_chosen_weights_sum_to_one(observe, logits):
-    weights, _ = route(torch.from_numpy(logits), CHOSEN)
+def test_the_chosen_weights_sum_to_one(observe, size, logits):
+    weights, _ = route(torch.from_numpy(logits), size[1])
     observe("max_sum_error", (weights.double().sum(dim=1) - 1).abs().max())
-    observe("max_abs_error", largest_difference(weights, closed_form(logits)))
+    observe("max_abs_error", largest_difference(weights, closed_form(logits, size[1])))
 
 
 @pytest.mark.falsifies("FALSIFY-MOE-ROUTER-004")
-def test_a_zero_router_gives_an_eighth_to_each_of_the_first_eight(observe):
-    weights, experts = route(torch.zeros(4, EXPERTS), CHOSEN)
-    observe("max_abs_error", largest_difference(weights, np.full((4, CHOSEN), 0.125)))
-    observe("wrong_choices", wrong_choices(experts, np.tile(np.arange(CHOSEN), (4, 1))))
+def test_a_zero_router_gives_equal_shares_to_the_first_experts(observe, size):
+    count, k = size
+    weights, experts = route(torch.zeros(4, count), k)
+    observe("max_abs_error", largest_difference(weights, np.full((4, k), 1 / k)))
+    observe("wrong_choices", wrong_choices(experts, np.tile(np.arange(k), (4, 1))))
 
 
 @pytest.mark.falsifies("FALSIFY-MOE-ROUTER-005")
 def test_a_wrong_shape_is_a_tensor_error(observe):
-    wrong = [((EXPERTS,), 8), ((2, 3, EXPERTS), 8), ((), 8)]  # not [T, E]
-    wrong += [((2, EXPERTS), EXPERTS + 1), ((2, 4), 8), ((2, EXPERTS), 0), ((2, EXPERTS), -1)]
+    wrong = [((128,), 8), ((2, 3, 128), 8), ((), 8)]  # not [T, E]
+    wrong += [((2, 128), 128 + 1), ((2, 4), 8), ((2, 128), 0), ((2, 128), -1)]
     outcomes = [outcome_of(shape, k) for shape, k in wrong]
     observe("accepted", outcomes.count("accepted"))
     observe("untyped_errors", sum(each not in ("accepted", "TensorError") for each in outcomes))
