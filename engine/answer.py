@@ -144,5 +144,5 @@ def _rendered(template: ChatTemplate, request: ChatRequest) -> str:
     for field, used in given.items():
         if used and field not in text:
             expected = f"none: this model's chat template does not mention {field}"
-            raise refused(field, f"{field} to show", expected, "unsupported")
+            raise refused(field, "some", expected, "unsupported")
     return render_chat(template, messages, tools=tools or None)
