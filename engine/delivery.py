@@ -6,12 +6,12 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from engine.answer import Answer, AnyRequest, Piece, Served, start_answer
@@ -50,8 +50,8 @@ class Delivery:
             return
         async with self._turn() as answer:
             pieces = [piece async for piece in self._pieces(answer)]
-        body = completion(new_head(self.shape, self.name), self.shape, pieces, answer)
-        await JSONResponse(body)(scope, receive, send)
+        response = await asyncio.to_thread(self._whole, pieces, answer)
+        await response(scope, receive, send)
 
     async def _stream(self, send: Send) -> None:
         begun = False
@@ -96,6 +96,11 @@ class Delivery:
         while piece is not None:
             yield piece
             piece = await self.line.run(next, pieces, None)
+
+    def _whole(self, pieces: Sequence[Piece], answer: Answer) -> Response:
+        """Thousands of tokens with their alternatives take a while to write out."""
+        head = new_head(self.shape, self.name)
+        return JSONResponse(completion(head, self.shape, pieces, answer))
 
     def _chunks(self, answer: Answer) -> AsyncIterator[JSONObject]:
         head, pieces = new_head(self.shape, self.name), self._pieces(answer)

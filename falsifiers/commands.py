@@ -24,8 +24,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from falsifiers.parrot import Gate
-from falsifiers.serving import until
+from falsifiers.serving import get, until
 
+KEY = "open-sesame"
 PATIENCE = 5.0  # seconds that a command may take before it is told to end
 
 
@@ -35,6 +36,7 @@ class Seen:
 
     ended: bool = False  # its answer, by [DONE]
     refused: bool = False  # a new connection, after the signal
+    keyless_status: int = 0  # of a request without the key
 
 
 @dataclass
@@ -128,6 +130,7 @@ def interrupted(forward: Callable, after: int) -> Callable:
 def served_until_told(monkeypatch, path: Path, gate: Gate, drain: int) -> Run:
     """`serve` that gets SIGTERM while the gate holds an answer up; without drain it stays held."""
     output, seen = Output(), Seen()
+    monkeypatch.setenv("ENGINE_API_KEY", KEY)
     arguments = ("serve", str(path), "--name", "m", "--port", "0", "--drain", str(drain))
     with ThreadPoolExecutor(1) as pool:
         client = pool.submit(ask_and_stop, output, gate, seen, drain > 0)
@@ -141,10 +144,13 @@ def served_until_told(monkeypatch, path: Path, gate: Gate, drain: int) -> Run:
 def ask_and_stop(output: Output, gate: Gate, seen: Seen, release: bool) -> None:
     """The client's part: a streamed answer, and the signal in the middle of it."""
     url = output.lines.get(timeout=PATIENCE)
-    until(lambda: httpx.get(f"{url}/health").status_code == 200)
+    until(lambda: get(f"{url}/health").status_code == 200)
+    seen.keyless_status = get(f"{url}/v1/models").status_code
     ask = {"model": "m", "prompt": "abc", "max_tokens": 4, "stream": True, "temperature": 0}
+    sent = {"json": ask, "headers": {"authorization": f"Bearer {KEY}"}, "timeout": PATIENCE}
+    sent |= {"verify": False}
     try:
-        with httpx.stream("POST", f"{url}/v1/completions", json=ask, timeout=PATIENCE) as answer:
+        with httpx.stream("POST", f"{url}/v1/completions", **sent) as answer:
             gate.is_reached()
             os.kill(os.getpid(), signal.SIGTERM)
             seen.refused = until(lambda: not connects(url), 2)
@@ -170,6 +176,6 @@ def exit_code_of_a_process(path: Path) -> int:
     command = [sys.executable, "-m", "engine", "serve", str(path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         url = process.stdout.readline().strip()
-        until(lambda: httpx.get(f"{url}/health").status_code == 200, 30)
+        until(lambda: get(f"{url}/health").status_code == 200, 30)
         process.terminate()
         return process.wait(30)
