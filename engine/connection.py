@@ -59,7 +59,8 @@ def _check_size(found: int, limit: int) -> None:
 async def attended(request: Request, deadline: float) -> AsyncIterator[None]:
     """Cancels what it encloses when the client goes away or at `deadline`, in the loop's time.
 
-    Raises `ClientDisconnect` or `RequestError` (504) then. The body must have been read.
+    Raises `ClientDisconnect` or `RequestError` (504) then, and `RequestError` (503) where the
+    server itself cancels it, when it ends. The body must have been read.
     """
     limit = asyncio.timeout_at(deadline)
     watch = asyncio.create_task(_expire_when_gone(request, limit))
@@ -73,6 +74,9 @@ async def attended(request: Request, deadline: float) -> AsyncIterator[None]:
             raise ClientDisconnect from error
         message = "time: found no end of the answer in time, expected one; see the server's limit"
         raise RequestError(message, status=504, code="timeout") from error
+    except asyncio.CancelledError as error:
+        message = "server: found it told to end, expected to have the time for this answer"
+        raise RequestError(message, status=503, code="shutting_down") from error
     finally:
         watch.cancel()
 

@@ -35,6 +35,7 @@ class Seen:
     """What a client saw of a server's end."""
 
     ended: bool = False  # its answer, by [DONE]
+    told: bool = False  # by the last event, that the server ends
     refused: bool = False  # a new connection, after the signal
     keyless_status: int = 0  # of a request without the key
 
@@ -157,9 +158,10 @@ def ask_and_stop(output: Output, gate: Gate, seen: Seen, release: bool) -> None:
             if release:
                 time.sleep(0.3)  # in which a server that does not wait would have cut the answer
                 gate.opened.set()
-            seen.ended = list(answer.iter_lines())[-2:] == ["data: [DONE]", ""]
+            last = [line for line in answer.iter_lines() if line][-1]
+            seen.ended, seen.told = last == "data: [DONE]", "shutting_down" in last
     except httpx.HTTPError:
-        seen.ended = False
+        seen.ended = seen.told = False
 
 
 def connects(url: str) -> bool:

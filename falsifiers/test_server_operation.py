@@ -215,7 +215,7 @@ def test_a_signal_lets_running_answers_end(observe, small, monkeypatch):
     monkeypatch.setattr(engine.Model, "forward", commands.gated(forward, gate))
     hasty = commands.served_until_told(monkeypatch, small, gate, drain=0)
     observe("hasty_exit_code", hasty.code)
-    observe("ended_though_the_answer_had_not", not hasty.seen.ended)
+    observe("ended_though_the_answer_had_not", hasty.seen.told)
     observe("exit_code_of_a_process", commands.exit_code_of_a_process(small))
 
 
