@@ -44,7 +44,9 @@ def run(
     top_p: Annotated[float, typer.Option(help="Draw from the most probable mass.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="Drop what is rarer than this × best.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="Makes the drawing repeatable.")] = None,
-    stop: Annotated[list[str], typer.Option(help="End before this text; repeatable.")] = [],  # noqa: B006
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text; repeatable.")
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw/--chat", help="Continue the text, or answer it as a chat.")
     ] = False,
@@ -70,7 +72,7 @@ def run(
         seed=seed,
         stop_ids=tokenizer.eos_ids,
     )
-    text = TextStream(tokenizer, stop)
+    text = TextStream(tokenizer, stop or ())
     if not as_json:
         for _, piece in _written(tokens, text):
             print(piece, end="", flush=True)

@@ -6,6 +6,7 @@ are chosen or where the text goes.
 
 from collections.abc import Sequence
 
+from engine.errors import EngineError
 from engine.tokenizer import Tokenizer
 
 
@@ -14,10 +15,13 @@ class TextStream:
 
     Text that may yet turn out to begin a stop string, or a character, is held back until that is
     decided. `decoded` and `released` count characters: all so far, and those returned. `stopped`
-    says that a stop string was found; nothing is to be fed after that.
+    says that a stop string was found; nothing is to be fed after that. Raises `EngineError` for a
+    stop string that is empty.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+        if "" in stops:
+            raise EngineError("stop: found an empty text, expected at least one character")
         self.decoded = 0
         self.released = 0
         self.stopped = False
