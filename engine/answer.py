@@ -1,142 +1,148 @@
-"""One answer to a chat request: its text as it comes, its counts, and OpenAI's bodies for it.
+"""One answer to a request: its text as it comes, its tokens with their log-probabilities, counts.
 
-Knows stop strings and the shapes of the response objects; knows nothing of HTTP, of threads or
-of how tokens are chosen.
-Source: https://platform.openai.com/docs/api-reference/chat/object
+Knows prompts, limits and what a token adds to the text; knows nothing of HTTP, of threads or of
+the shape of OpenAI's objects.
 """
 
-import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
 
 from engine.chat import ChatTemplate, render_chat
-from engine.errors import RequestError
-from engine.generate import budget, generate
+from engine.generate import Sampling, Step, budget, steps
 from engine.model import Model
-from engine.request import ChatRequest, JSONObject
+from engine.refusal import refused
+from engine.request import ChatRequest, CompletionRequest
+from engine.text import TextStream
 from engine.tokenizer import Tokenizer
+
+AnyRequest = ChatRequest | CompletionRequest
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server needs to answer."""
+
+    model: Model
+    tokenizer: Tokenizer
+    template: ChatTemplate
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as drawn: where it starts in the answer's text, and how probable the model held it.
+
+    Log-probabilities are of the model's own distribution, at temperature 1 and with nothing left
+    out. `top` holds the most probable ids, best first.
+    """
+
+    id: int
+    offset: int  # characters
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that is final, and the tokens, if they were asked for, that start in it."""
+
+    text: str
+    tokens: tuple[Token, ...] = ()
 
 
 class Answer:
-    """One answer under way: `pieces` yields its text, then the counts and the reason are final.
+    """One answer under way: `pieces` yields it, then the counts and the reason are final.
 
-    `prompt_tokens` and `completion_tokens` count ids; the stop token is neither text nor counted.
+    `prompt_tokens` and `completion_tokens` count ids; the stop token is neither text nor counted,
+    the tokens of a stop string are counted, as they were made. `alternatives` is how many other
+    tokens to report at each place, None for no tokens at all.
     """
 
     def __init__(
         self,
         prompt_tokens: int,
-        tokens: Iterator[int],
-        tokenizer: Tokenizer,
-        stop: tuple[str, ...],
+        made: Iterator[Step],
+        text: TextStream,
         limit: int,
+        alternatives: int | None,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
         self.finish_reason = "stop"
-        self._tokens = tokens
-        self._decoder = tokenizer.stream()
-        self._stop = stop
+        self.with_tokens = alternatives is not None
+        self._made = made
+        self._text = text
         self._limit = limit
+        self._alternatives = alternatives or 0
+        self._waiting: list[Token] = []
 
-    def pieces(self) -> Iterator[str]:
-        """Text that is final, once for each token and so perhaps empty; ends at a stop string."""
-        held = ""
-        for token in self._tokens:
+    def pieces(self) -> Iterator[Piece]:
+        """A piece for each token, perhaps empty, and one for the rest; ends at a stop string."""
+        for step in self._made:
             self.completion_tokens += 1
-            held += self._decoder.feed(token)
-            end = find_stop(held, self._stop)
-            if end is not None:
-                yield held[:end]
+            if self.with_tokens:
+                self._waiting.append(token(step, self._text.decoded, self._alternatives))
+            yield self._piece(self._text.feed(step.token))
+            if self._text.stopped:
                 return
-            ready = len(held) - overlap(held, self._stop)
-            yield held[:ready]
-            held = held[ready:]
-        if self.completion_tokens == self._limit:
+        rest = self._text.flush()
+        if self.completion_tokens == self._limit and not self._text.stopped:
             self.finish_reason = "length"
-        yield held + self._decoder.flush()
+        yield self._piece(rest) if self._text.stopped else Piece(rest, tuple(self._waiting))
+
+    def _piece(self, text: str) -> Piece:
+        """`text` with the tokens that start before its end: no other had a part in it."""
+        ready = [each for each in self._waiting if each.offset < self._text.released]
+        del self._waiting[: len(ready)]
+        return Piece(text, tuple(ready))
 
 
-def find_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first stop string in `text` starts."""
-    found = [place for place in map(text.find, stops) if place >= 0]
-    return min(found, default=None)
+def token(step: Step, offset: int, alternatives: int) -> Token:
+    """The token of a step, with the `alternatives` most probable ids at its place."""
+    logprobs = torch.log_softmax(step.logits.double(), dim=-1)  # [V]
+    best = torch.topk(logprobs, min(alternatives, len(logprobs)))
+    top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return Token(step.token, offset, float(logprobs[step.token]), top)
 
 
-def overlap(text: str, stops: Sequence[str]) -> int:
-    """The length of the longest end of `text` that a stop string begins with."""
-    longest = max((len(stop) - 1 for stop in stops), default=0)
-    for size in range(min(longest, len(text)), 0, -1):
-        if any(stop.startswith(text[-size:]) for stop in stops):
-            return size
-    return 0
+def start_answer(served: Served, request: AnyRequest, max_prompt: int | None) -> Answer:
+    """The answer to `request`, not yet running.
 
-
-def start_answer(
-    model: Model, tokenizer: Tokenizer, template: ChatTemplate, request: ChatRequest
-) -> Answer:
-    """The answer to `request`, not yet running; `RequestError` where the prompt is too long."""
-    ids = tokenizer.encode(render_chat(template, request.messages))
+    Raises `RequestError` where the prompt is longer than the context or `max_prompt` tokens, or
+    asks for what the template cannot show.
+    """
+    model, tokenizer = served.model, served.tokenizer
+    ids, field = prompt_ids(served, request)
     context = model.config.context_length
     if len(ids) > context:
-        raise RequestError(
-            f"messages: found {len(ids)} tokens, expected at most the context of {context}",
-            param="messages",
-            code="context_length_exceeded",
-        )
-    limit = budget(model, len(ids), request.max_tokens or context)
-    tokens = generate(
-        model,
-        ids,
-        max_tokens=limit,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        seed=request.seed,
-        stop_ids=tokenizer.eos_ids,
-    )
-    return Answer(len(ids), tokens, tokenizer, request.stop, limit)
+        expected = f"at most the context of {context}"
+        raise refused(field, f"{len(ids)} tokens", expected, "context_length_exceeded")
+    if max_prompt is not None and len(ids) > max_prompt:
+        expected = f"at most {max_prompt} by this server's limit"
+        raise refused(field, f"{len(ids)} tokens", expected, "prompt_too_long")
+    limit = budget(model, len(ids), request.limit or context)
+    sampling = Sampling(request.temperature, request.top_k, request.top_p, request.min_p)
+    made = steps(model, ids, sampling, limit, seed=request.seed, stop_ids=tokenizer.eos_ids)
+    text = TextStream(tokenizer, request.stop)
+    return Answer(len(ids), made, text, limit, request.alternatives)
 
 
-def new_head(model: str) -> JSONObject:
-    """The fields that every object of one response shares."""
-    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+def prompt_ids(served: Served, request: AnyRequest) -> tuple[list[int], str]:
+    """The prompt of `request`, and the field that it stands in."""
+    if isinstance(request, ChatRequest):
+        return served.tokenizer.encode(_rendered(served.template, request)), "messages"
+    given = request.prompt
+    return served.tokenizer.encode(given) if isinstance(given, str) else given, "prompt"
 
 
-def usage(answer: Answer) -> JSONObject:
-    """Token counts, as OpenAI reports them."""
-    return {
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
-    }
-
-
-def completion(head: JSONObject, text: str, answer: Answer) -> JSONObject:
-    """The body of an unstreamed response."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "logprobs": None,
-        "finish_reason": answer.finish_reason,
-    }
-    return head | {"object": "chat.completion", "choices": [choice], "usage": usage(answer)}
-
-
-async def stream_chunks(
-    head: JSONObject, pieces: AsyncIterator[str], answer: Answer, *, include_usage: bool = False
-) -> AsyncGenerator[JSONObject]:
-    """The chunks of a streamed response: role, text, finish reason and, if asked for, usage."""
-    head = head | {"object": "chat.completion.chunk"}
-    head |= {"usage": None} if include_usage else {}
-    yield _chunk(head, {"role": "assistant", "content": ""})
-    async for piece in pieces:
-        if piece:
-            yield _chunk(head, {"content": piece})
-    yield _chunk(head, {}, answer.finish_reason)
-    if include_usage:
-        yield head | {"choices": [], "usage": usage(answer)}
-
-
-def _chunk(head: JSONObject, delta: JSONObject, finish_reason: str | None = None) -> JSONObject:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return head | {"choices": [choice]}
+def _rendered(template: ChatTemplate, request: ChatRequest) -> str:
+    """The messages by the template; refuses tools and calls that it would leave out."""
+    messages, tools = request.conversation(), request.offered_tools()
+    text = template.tool_use or template.text if tools else template.text
+    given = {"tools": tools, "tool_calls": any("tool_calls" in each for each in messages)}
+    for field, used in given.items():
+        if used and field not in text:
+            expected = f"none: this model's chat template does not mention {field}"
+            raise refused(field, "some", expected, "unsupported")
+    return render_chat(template, messages, tools=tools or None)

@@ -19,6 +19,7 @@ from engine.checkpoint import open_checkpoint
 from engine.errors import EngineError
 from engine.generate import generate
 from engine.model import Model
+from engine.text import TextStream
 from engine.tokenizer import Tokenizer
 
 app = typer.Typer(
@@ -43,6 +44,9 @@ def run(
     top_p: Annotated[float, typer.Option(help="Draw from the most probable mass.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="Drop what is rarer than this × best.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="Makes the drawing repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text; repeatable.")
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw/--chat", help="Continue the text, or answer it as a chat.")
     ] = False,
@@ -68,20 +72,25 @@ def run(
         seed=seed,
         stop_ids=tokenizer.eos_ids,
     )
+    text = TextStream(tokenizer, stop or ())
     if not as_json:
-        _print_stream(tokens, tokenizer)
+        for _, piece in _written(tokens, text):
+            print(piece, end="", flush=True)
+        print()
         return
-    made = list(tokens)
+    made, pieces = zip(*_written(tokens, text), strict=True)
     seconds = round(time.perf_counter() - started, 3)
-    report = {"text": tokenizer.decode(made), "prompt_ids": ids, "ids": made, "seconds": seconds}
+    report = {"text": "".join(pieces), "prompt_ids": ids, "ids": made[:-1], "seconds": seconds}
     print(json.dumps(report, ensure_ascii=False))
 
 
-def _print_stream(tokens: Iterator[int], tokenizer: Tokenizer) -> None:
-    decoder = tokenizer.stream()
+def _written(tokens: Iterator[int], text: TextStream) -> Iterator[tuple[int | None, str]]:
+    """Each token with the text that is final after it, and at last None with what is left."""
     for token in tokens:
-        print(decoder.feed(token), end="", flush=True)
-    print(decoder.flush())
+        yield token, text.feed(token)
+        if text.stopped:
+            break
+    yield None, text.flush()
 
 
 @app.command(epilog="Example: python -m engine serve tiny.gguf --port 8000")
@@ -90,22 +99,42 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     name: Annotated[str | None, typer.Option(help="Model name; else the file's stem.")] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="ENGINE_API_KEY", help="Clients must present it; better set by env."),
+    ] = None,
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait.")] = 16,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request at most.")] = 1 << 20,
+    max_prompt_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a prompt at most; else the context.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds for a request, its wait included.")
+    ] = 600.0,
+    drain: Annotated[
+        int, typer.Option(min=0, help="Seconds that answers may go on after a signal to stop.")
+    ] = 30,
     device: Device = "cpu",
 ) -> None:
-    """Serve a model over the OpenAI API; prints the URL."""
+    """Serve a model over the OpenAI API; prints the URL. GET /health says when it is ready."""
     # Imported here so that `run` and `fixture` work without the extra `serve`.
-    from engine import server
+    from engine.answer import Served
+    from engine.server import Settings
+    from engine.server import serve as serve_forever
 
-    file = open_checkpoint(model)
-    application = server.create_app(
-        Model.from_checkpoint(file, device),
-        Tokenizer.from_metadata(file.metadata),
-        name=name or model.stem,
-        template=ChatTemplate.from_metadata(file.metadata, model),
-        max_waiting=max_waiting,
+    if api_key == "":
+        raise EngineError("--api-key: found nothing, expected at least one character")
+
+    def load() -> Served:
+        file = open_checkpoint(model)
+        template = ChatTemplate.from_metadata(file.metadata, model)
+        tokenizer = Tokenizer.from_metadata(file.metadata)
+        return Served(Model.from_checkpoint(file, device), tokenizer, template)
+
+    settings = Settings(
+        name or model.stem, api_key, max_waiting, max_body, max_prompt_tokens, timeout, drain
     )
-    server.serve(application, host, port)
+    serve_forever(load, settings, host, port)
 
 
 app.add_typer(cli_tools.app)

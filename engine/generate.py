@@ -1,6 +1,8 @@
 """Generation: a prompt's token ids in, one new token id at a time out.
 
-Knows sampling and when to stop; knows nothing of text, templates or HTTP.
+Knows sampling and when to stop; knows nothing of text, templates or HTTP. A token is drawn in this
+order: the logits are divided by the temperature, top-k keeps the most probable, top-p the most
+probable mass of what top-k kept, min-p what is not too rare beside the best.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.cache import KVCache
-from engine.errors import EngineError
+from engine.errors import EngineError, TensorError
 from engine.model import Model, check_ids
 
 
@@ -35,6 +37,14 @@ class Sampling:
                 raise EngineError(f"{name}: found {getattr(self, name)}, expected {expected}")
 
 
+@dataclass(frozen=True)
+class Step:
+    """One token drawn, and the logits [V] that it was drawn from: the model's own, unscaled."""
+
+    token: int
+    logits: Tensor
+
+
 def generate(
     model: Model,
     ids: Sequence[int],
@@ -51,16 +61,31 @@ def generate(
     """Yield up to `max_tokens` ids that continue `ids`; a stop id ends them and is not yielded.
 
     The prompt goes through the model in one pass, then each token alone; `cache` may hold what
-    came before `ids`. It also ends when the context or the cache is full. The same seed gives
-    the same tokens. Raises `EngineError` and `PromptError` for its arguments here, not at the
-    first token.
+    came before `ids`, and holds afterwards all but the last token drawn. It also ends when the
+    context or the cache is full. The same seed gives the same tokens. Raises `EngineError` and
+    `PromptError` for its arguments here, not at the first token.
     """
     sampling = Sampling(temperature, top_k, top_p, min_p)
+    made = steps(model, ids, sampling, max_tokens, seed=seed, stop_ids=stop_ids, cache=cache)
+    return (step.token for step in made)
+
+
+def steps(
+    model: Model,
+    ids: Sequence[int],
+    sampling: Sampling,
+    max_tokens: int,
+    *,
+    seed: int | None = None,
+    stop_ids: Collection[int] = (),
+    cache: KVCache | None = None,
+) -> Iterator[Step]:
+    """`generate`, with the logits that each token was drawn from."""
     start = 0 if cache is None else cache.length
     check_ids(ids, start, model.config)
     count = budget(model, len(ids), max_tokens, cache)
     cache = model.new_cache(len(ids) + max(count, 1) - 1) if cache is None else cache
-    return _tokens(model, ids, count, sampling, _generator(seed), frozenset(stop_ids), cache)
+    return _steps(model, ids, count, sampling, _generator(seed), frozenset(stop_ids), cache)
 
 
 def budget(model: Model, prompt: int, max_tokens: int, cache: KVCache | None = None) -> int:
@@ -72,7 +97,7 @@ def budget(model: Model, prompt: int, max_tokens: int, cache: KVCache | None = N
     return min(max_tokens, room - prompt + 1)
 
 
-def _tokens(
+def _steps(
     model: Model,
     ids: Sequence[int],
     count: int,
@@ -80,19 +105,20 @@ def _tokens(
     generator: torch.Generator,
     stop_ids: frozenset[int],
     cache: KVCache,
-) -> Iterator[int]:
+) -> Iterator[Step]:
     for _ in range(count):
-        logits = model.forward(ids, cache, last_only=True)[-1]
+        logits = model.forward(ids, cache, last_only=True)[-1].cpu()
         token = sample(logits, sampling, generator)
         if token in stop_ids:
             return
-        yield token
+        yield Step(token, logits)
         ids = [token]
 
 
 def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """Draw one id from logits [V]; greedy takes the lowest of equal maxima."""
-    logits = logits.cpu()
+    if not torch.isfinite(logits).all():
+        raise TensorError("logits: found infinity or NaN, expected finite numbers to draw from")
     if sampling.temperature == 0:
         return int(logits.argmax())
     # Float64 and the maximum at 0, because a temperature may be too small for a float32.
@@ -105,11 +131,11 @@ def sample(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
 def keep(probabilities: Tensor, sampling: Sampling) -> Tensor:
     """Zero what top-k, top-p and min-p leave out; the most probable token always stays."""
     ranked, order = torch.sort(probabilities, descending=True, stable=True)
-    before = ranked.cumsum(dim=0) - ranked  # mass of all that are more probable
-    out = before >= sampling.top_p
-    out |= ranked < sampling.min_p * ranked[0]
     if sampling.top_k:
-        out[sampling.top_k :] = True
+        ranked[sampling.top_k :] = 0.0
+        ranked = ranked / ranked.sum()
+    before = ranked.cumsum(dim=0) - ranked  # mass of all that are more probable
+    out = (before >= sampling.top_p) | (ranked < sampling.min_p * ranked[0])
     out[0] = False
     return torch.zeros_like(probabilities).scatter(0, order, ranked.masked_fill(out, 0.0))
 

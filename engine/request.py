@@ -1,145 +1,264 @@
-"""What a chat request may say: checks the decoded JSON body and keeps what the server acts on.
+"""What a request may say: the fields of OpenAI's two endpoints that the server acts on.
 
 Knows OpenAI's fields; knows nothing of HTTP, models or text. A field that the server would have
-to ignore is an error, so that nobody believes it had an effect.
-Source: https://platform.openai.com/docs/api-reference/chat/create
+to ignore is an error, so that nobody believes it had an effect; a feature that it lacks may be
+asked for with the one value that changes nothing, because clients send it.
+Source: https://platform.openai.com/docs/api-reference/chat/create and …/completions/create
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import json
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, from_json
 
 from engine.errors import RequestError
+from engine.refusal import invalid, quoted, refused
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-MESSAGE_KEYS = frozenset({"role", "content", "name"})
 JSONObject = dict[str, Any]
+MAX_STOPS = 4
+CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 
 
-@dataclass(frozen=True)
-class ChatRequest:
-    """The fields of a request that the server acts on; defaults are OpenAI's.
+class Strict(BaseModel):
+    """No conversions, no unknown fields, no changes."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TextPart(Strict):
+    """The one kind of content part that a text model takes."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _content(value: object) -> str:
+    """Text, or a list of text parts that are joined."""
+    parts = value if isinstance(value, list) else [{"type": "text", "text": value}]
+    try:
+        return "".join(TextPart.model_validate(part).text for part in parts)
+    except ValidationError as error:
+        raise ValueError("a string or a list of text parts") from error
+
+
+def _stops(value: object) -> tuple[str, ...]:
+    stops = value if isinstance(value, list) else [value]
+    if len(stops) > MAX_STOPS or not all(isinstance(stop, str) and stop for stop in stops):
+        raise ValueError(f"a non-empty string or a list of up to {MAX_STOPS}")
+    return tuple(stops)
+
+
+def _prompt(value: object) -> str | list[int]:
+    ids = isinstance(value, list) and all(type(each) is int for each in value)
+    if not isinstance(value, str) and not ids:
+        raise ValueError("one prompt: a string or a list of token ids")
+    return value  # type: ignore[return-value]
+
+
+def _arguments(value: object) -> object:
+    """OpenAI sends a call's arguments as JSON in a string; templates want what it says."""
+    try:
+        return json.loads(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError("JSON in a string") from error
+
+
+class Function(Strict):
+    """The function that a tool call names, its arguments decoded."""
+
+    name: str
+    arguments: Annotated[Any, PlainValidator(_arguments)]
+
+
+class ToolCall(Strict):
+    """A call that the assistant made in an earlier turn."""
+
+    type: Literal["function"]
+    function: Function
+    id: str | None = None
+
+
+class Tool(Strict):
+    """A function that the model may call; its schema is the template's affair."""
+
+    type: Literal["function"]
+    function: JSONObject
+
+
+class Message(Strict):
+    """One message; `content` may be missing only where the assistant called tools."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str, PlainValidator(_content)] = ""
+    name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, fail_fast=True)] | None = None
+    tool_call_id: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null_content(cls, given: Any) -> Any:
+        """Clients send null beside tool calls."""
+        if not isinstance(given, dict) or given.get("content") is not None:
+            return given
+        return {key: value for key, value in given.items() if key != "content"}
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        if "content" not in self.model_fields_set and not self.tool_calls:
+            raise ValueError("content, which only a message with tool calls may lack")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls in messages of the assistant only")
+        if self.tool_call_id is not None and self.role != "tool":
+            raise ValueError("tool_call_id in messages of a tool only")
+        return self
+
+
+class StreamOptions(Strict):
+    """What a stream tells beside the text."""
+
+    include_usage: bool = False
+
+
+class ResponseFormat(Strict):
+    """Text is the only format."""
+
+    type: Literal["text"]
+
+
+class GenerationRequest(Strict):
+    """What both endpoints take; defaults are OpenAI's. `top_k` and `min_p` are extensions.
 
     `max_tokens` None is as many as the context has room for; `seed` None draws another each time.
     """
 
     model: str
-    messages: tuple[JSONObject, ...]
     stream: bool = False
-    include_usage: bool = False
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_tokens: int | None = None
+    stream_options: StreamOptions | None = None
+    stop: Annotated[tuple[str, ...], PlainValidator(_stops)] = ()
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    user: str | None = None
+    n: int = Field(default=1, ge=1, le=1)
+    presence_penalty: float = Field(default=0.0, ge=0, le=0)
+    frequency_penalty: float = Field(default=0.0, ge=0, le=0)
+    logit_bias: JSONObject = Field(default={}, max_length=0)
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens to generate."""
+        return self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many tokens to report at each place beside the one drawn; None for no logprobs."""
+        return None
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other."""
+        if self.stream_options is not None and not self.stream:
+            raise invalid("stream_options", self.stream_options, "it with stream only")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+class ChatRequest(GenerationRequest):
+    """The body of /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[Tool], Field(fail_fast=True)] = []
+    tool_choice: Literal["auto", "none"] = "auto"
+    response_format: ResponseFormat | None = None
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def check(self) -> None:
+        super().check()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise invalid("top_logprobs", self.top_logprobs, "it with logprobs only")
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise invalid("max_tokens", self.max_tokens, "either it or max_completion_tokens")
+
+    def conversation(self) -> list[JSONObject]:
+        """The messages as templates take them."""
+        return [message.model_dump(exclude_none=True) for message in self.messages]
+
+    def offered_tools(self) -> list[JSONObject]:
+        """The tools that the model is told of."""
+        tools = self.tools if self.tool_choice == "auto" else []
+        return [tool.model_dump() for tool in tools]
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+class CompletionRequest(GenerationRequest):
+    """The body of /v1/completions."""
+
+    prompt: Annotated[str | list[int], PlainValidator(_prompt)]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    max_tokens: int = Field(default=16, ge=1)
+    echo: Literal[False] = False
+    best_of: int = Field(default=1, ge=1, le=1)
+    suffix: str = Field(default="", max_length=0)
+
+    @property
+    def alternatives(self) -> int | None:
+        return self.logprobs
 
 
-def _is_stop(value: object) -> bool:
-    stops = value if isinstance(value, list) else [value]
-    return len(stops) <= 4 and all(isinstance(stop, str) and stop for stop in stops)
+R = TypeVar("R", bound=GenerationRequest)
 
 
-def _is_stream_options(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() <= {"include_usage"}
-        and isinstance(value.get("include_usage", False), bool)
-    )
+def parse_request(kind: type[R], body: bytes | bytearray) -> R:
+    """The request in a JSON body; `RequestError` names the field, what it holds and what fits.
+
+    Null stands for a field that is not there, as OpenAI's clients send it.
+    """
+    try:
+        given = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise RequestError(f"body: found {error}, expected JSON", code="invalid_json") from error
+    if not isinstance(given, dict):
+        raise invalid("body", given, "a JSON object")
+    try:
+        request = kind.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        raise _explained(kind, error.errors(include_url=False)[0]) from error
+    request.check()
+    return request
 
 
-# Field -> (does the value fit?, what would fit). A field that is not here is an error; one that
-# the server lacks is here with the one value that changes nothing, because clients send it.
-FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (lambda v: isinstance(v, str), "a string"),
-    "messages": (lambda v: isinstance(v, list) and len(v) > 0, "a list of at least one message"),
-    "stream": (lambda v: isinstance(v, bool), "true or false"),
-    "stream_options": (_is_stream_options, '{"include_usage": true or false}'),
-    "stop": (_is_stop, "a non-empty string or a list of up to 4"),
-    "seed": (lambda v: _is_integer(v) and -(2**63) <= v < 2**63, "a 64-bit integer"),
-    "temperature": (lambda v: _is_number(v) and 0 <= v <= 2, "a number from 0 to 2"),
-    "top_p": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1"),
-    "max_tokens": (lambda v: _is_integer(v) and v > 0, "a positive integer"),
-    "max_completion_tokens": (lambda v: _is_integer(v) and v > 0, "a positive integer"),
-    "user": (lambda v: isinstance(v, str), "a string"),
-    "n": (lambda v: _is_integer(v) and v == 1, "1, as only one choice is supported"),
-    "logprobs": (lambda v: v is False, "false, as logprobs are not supported"),
-    "presence_penalty": (lambda v: _is_number(v) and v == 0, "0, as penalties are not supported"),
-    "frequency_penalty": (lambda v: _is_number(v) and v == 0, "0, as penalties are not supported"),
-}
-
-
-def parse_request(body: object) -> ChatRequest:
-    """Check a decoded JSON body; `RequestError` names the field, what it holds and what fits."""
-    given = _checked(body)
-    stop = given.get("stop", [])
-    return ChatRequest(
-        model=given["model"],
-        messages=tuple(_message(place, m) for place, m in enumerate(given["messages"])),
-        stream=given.get("stream", False),
-        include_usage=given.get("stream_options", {}).get("include_usage", False),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        seed=given.get("seed"),
-        temperature=float(given.get("temperature", 1.0)),
-        top_p=float(given.get("top_p", 1.0)),
-        max_tokens=given.get("max_completion_tokens", given.get("max_tokens")),
-    )
-
-
-def _checked(body: object) -> JSONObject:
-    """The fields that fit, without those that are null, which OpenAI's clients send for unset."""
-    if not isinstance(body, dict):
-        raise RequestError(f"body: found {type(body).__name__}, expected a JSON object")
-    for name, value in body.items():
-        if name not in FIELDS:
-            raise _refused(
-                name, "an unknown field", f"one of {', '.join(FIELDS)}", "unknown_parameter"
-            )
-        fits, expected = FIELDS[name]
-        if value is not None and not fits(value):
-            raise _invalid(name, value, expected)
-    for name in ("model", "messages"):
-        if body.get(name) is None:
-            raise _refused(name, "nothing", FIELDS[name][1], "missing_required_parameter")
-    return {name: value for name, value in body.items() if value is not None}
-
-
-def _refused(name: str, found: str, expected: str, code: str) -> RequestError:
-    return RequestError(f"{name}: found {found}, expected {expected}", param=name, code=code)
-
-
-def _invalid(name: str, value: object, expected: str) -> RequestError:
-    found = repr(value)
-    found = found if len(found) <= 60 else f"{found[:57]}..."
-    return _refused(name, found, expected, "invalid_value")
-
-
-def _message(place: int, message: object) -> JSONObject:
-    where = f"messages[{place}]"
-    if not isinstance(message, dict) or not message.keys() <= MESSAGE_KEYS:
-        raise _invalid(where, message, "an object of role, content and perhaps name")
-    if message.get("role") not in ROLES:
-        raise _invalid(f"{where}.role", message.get("role"), f"one of {', '.join(ROLES)}")
-    return message | {"content": _content(f"{where}.content", message.get("content"))}
-
-
-def _content(where: str, content: object) -> str:
-    """Text, or a list of text parts that are joined."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list) or not all(_is_text_part(part) for part in content):
-        raise _invalid(where, content, "a string or a list of text parts")
-    return "".join(part["text"] for part in content)
-
-
-def _is_text_part(part: object) -> bool:
-    if not isinstance(part, dict):
-        return False
-    return part.get("type") == "text" and isinstance(part.get("text"), str)
+def _explained(kind: type[GenerationRequest], error: ErrorDetails) -> RequestError:
+    """pydantic's first finding in the words of every other error."""
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    name, code = field[1:] if len(field) <= 80 else f"{field[1:77]}…", error["type"]
+    found = quoted(error["input"])
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if code == "missing":
+        found, expected = "nothing", "a value"
+    elif code == "extra_forbidden":
+        top = len(error["loc"]) == 1
+        found = "an unknown field"
+        expected = f"one of {', '.join(kind.model_fields)}" if top else "no such field"
+    return refused(name, found, expected, CODES.get(code, "invalid_value"))

@@ -1,234 +1,235 @@
-"""An OpenAI-compatible HTTP server over one model: chat completions, streamed or whole.
+"""An OpenAI-compatible HTTP server over one model: completions and chat, streamed or whole.
 
-Knows HTTP, server-sent events and whose turn it is; knows nothing of tensors, tokens or templates.
-One generation runs at a time, in a worker thread; a bounded number waits, the rest is refused.
-Source: https://platform.openai.com/docs/api-reference/chat
+Knows routes, settings and signals; knows nothing of tensors, tokens or templates.
+Source: https://platform.openai.com/docs/api-reference
 """
 
 import asyncio
-import json
+import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from engine import chat
-from engine.answer import Answer, completion, new_head, start_answer, stream_chunks
-from engine.errors import EngineError, PromptError, RequestError, TemplateError
-from engine.model import Model
-from engine.request import JSONObject, parse_request
+from engine.answer import Served
+from engine.connection import ErrorResponse, read_body
+from engine.delivery import Delivery
+from engine.errors import EngineError, RequestError
+from engine.gate import CountGate, KeyGate
+from engine.line import Line
+from engine.metrics import Metrics
+from engine.refusal import quoted
+from engine.reply import ChatShape, CompletionShape, JSONObject, Shape
+from engine.request import ChatRequest, CompletionRequest, parse_request
 from engine.tokenizer import Tokenizer
 
-ERROR_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
+CLIENT_GONE = 499  # nginx's status for a client that did not wait; nobody reads it
 
 
-class Line:
-    """Lets one request generate at a time; `max_waiting` may wait, the next is refused."""
+@dataclass(frozen=True)
+class Settings:
+    """How a model is served.
 
-    def __init__(self, max_waiting: int) -> None:
-        self.max_waiting = max_waiting
-        self.present = 0
-        self._turn = asyncio.Lock()
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for the turn and hold it; `RequestError` (429) where the line is full."""
-        if self.present > self.max_waiting:
-            raise RequestError(
-                f"queue: found it full, expected at most {self.max_waiting} to wait; retry later",
-                status=429,
-                code="queue_full",
-            )
-        self.present += 1
-        try:
-            async with self._turn:
-                yield
-        finally:
-            self.present -= 1
-
-
-async def run_answer(answer: Answer, request: Request) -> AsyncGenerator[str]:
-    """The answer's pieces, each made in a worker thread, until it ends or the client goes away.
-
-    A thread that is at work is waited for even when the request is cancelled, so that two never
-    generate at once.
+    `timeout` is from a request's arrival to the end of its answer, its place in the line included;
+    `drain` is how long answers may go on after the signal to stop. Both in seconds.
     """
-    pieces = answer.pieces()
-    while not await request.is_disconnected():
-        piece = await run_in_threadpool(next, pieces, None)
-        if piece is None:
-            return
-        yield piece
 
-
-async def sse(chunks: AsyncIterator[JSONObject]) -> AsyncGenerator[str]:
-    """Server-sent events for `chunks`; an error after the headers have gone out is an event too."""
-    try:
-        async for chunk in chunks:
-            yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
-    except EngineError as error:
-        yield f"data: {json.dumps(error_body(error))}\n\n"
-        return
-    yield "data: [DONE]\n\n"
-
-
-class TurnResponse(StreamingResponse):
-    """A stream that holds its turn from the first byte to the last, or until it is cut off."""
-
-    def __init__(self, line: Line, content: AsyncGenerator[str]) -> None:
-        super().__init__(content, media_type="text/event-stream")
-        self._line = line
-        self._content = content
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._line.turn():
-            try:
-                await super().__call__(scope, receive, send)
-            finally:
-                await self._content.aclose()
+    name: str
+    api_key: str | None = None
+    max_waiting: int = 16
+    max_body: int = 1 << 20  # bytes
+    max_prompt_tokens: int | None = None
+    timeout: float = 600.0
+    drain: int = 30
 
 
 @dataclass(frozen=True)
 class Service:
-    """The endpoints, and what they need. `max_body` is in bytes, `created` in Unix seconds."""
+    """The endpoints, and what they need; `loading` ends with the model, or why there is none."""
 
-    model: Model
-    tokenizer: Tokenizer
-    template: chat.ChatTemplate
-    name: str
+    loading: Future[Served]
+    settings: Settings
     line: Line
-    max_body: int
-    created: int
+    metrics: Metrics
+    created: int  # Unix seconds
 
-    async def chat(self, request: Request) -> Response:
-        wanted = parse_request(await read_json(request, self.max_body))
+    async def chat(self, request: Request) -> ASGIApp:
+        return await self._answer(request, ChatRequest, ChatShape)
+
+    async def completions(self, request: Request) -> ASGIApp:
+        return await self._answer(request, CompletionRequest, CompletionShape)
+
+    async def _answer(
+        self,
+        request: Request,
+        kind: type[ChatRequest] | type[CompletionRequest],
+        shape: Callable[[Tokenizer], Shape],
+    ) -> Delivery:
+        arrived, served = asyncio.get_running_loop().time(), self._served()
+        deadline = arrived + self.settings.timeout
+        body = await read_body(request, self.settings.max_body, deadline)
+        wanted = await asyncio.to_thread(parse_request, kind, body)
         self._check_name(wanted.model)
-        answer = await run_in_threadpool(
-            start_answer, self.model, self.tokenizer, self.template, wanted
+        return Delivery(
+            request=request,
+            wanted=wanted,
+            served=served,
+            shape=shape(served.tokenizer),
+            name=self.settings.name,
+            line=self.line,
+            metrics=self.metrics,
+            arrived=arrived,
+            deadline=deadline,
+            max_prompt_tokens=self.settings.max_prompt_tokens,
         )
-        head, pieces = new_head(self.name), run_answer(answer, request)
-        if wanted.stream:
-            chunks = stream_chunks(head, pieces, answer, include_usage=wanted.include_usage)
-            return TurnResponse(self.line, sse(chunks))
-        async with self.line.turn():
-            text = "".join([piece async for piece in pieces])
-        return JSONResponse(completion(head, text, answer))
 
     async def models(self, request: Request) -> Response:
-        model = {"id": self.name, "object": "model", "created": self.created}
-        return JSONResponse({"object": "list", "data": [model | {"owned_by": "engine"}]})
+        self._served()
+        return JSONResponse({"object": "list", "data": [self._card()]})
+
+    async def model(self, request: Request) -> Response:
+        self._served()
+        self._check_name(request.path_params["name"])
+        return JSONResponse(self._card())
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        ready = self.loading.done() and self.loading.exception() is None
+        return JSONResponse({"status": "ok" if ready else "loading"}, 200 if ready else 503)
+
+    async def exposition(self, request: Request) -> Response:
+        return Response(self.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    def _served(self) -> Served:
+        if not self.loading.done():
+            message = "model: found it loading, expected it to be ready; retry later"
+            raise RequestError(message, status=503, code="model_loading")
+        return self.loading.result()
+
+    def _card(self) -> JSONObject:
+        card = {"id": self.settings.name, "object": "model", "created": self.created}
+        return card | {"owned_by": "engine"}
 
     def _check_name(self, name: str) -> None:
-        if name != self.name:
-            raise RequestError(
-                f"model: found {name!r:.60}, expected {self.name!r}",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
+        if name != self.settings.name:
+            message = f"model: found {quoted(name)}, expected {self.settings.name!r}"
+            raise RequestError(message, status=404, param="model", code="model_not_found")
+
+    async def on_error(self, request: Request, error: Exception) -> Response:
+        return ErrorResponse(error)
+
+    async def on_http_error(self, request: Request, error: Exception) -> Response:
+        """Starlette's own refusals (404, 405) in OpenAI's shape."""
+        if not isinstance(error, HTTPException):
+            return ErrorResponse(error)
+        asked = f"{request.method} {quoted(request.url.path)}"
+        message = f"{asked}: found {error.detail}, expected a known route"
+        response = ErrorResponse(RequestError(message, status=error.status_code))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def on_gone(self, request: Request, error: Exception) -> Response:
+        self.metrics.count_abandoned()
+        return Response(status_code=CLIENT_GONE)
 
 
-async def read_json(request: Request, limit: int) -> object:
-    """The body, decoded; refused beyond `limit` bytes, before the rest is read."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise RequestError(
-                f"body: found more than {limit} bytes, expected at most that",
-                status=413,
-                code="body_too_large",
-            )
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"body: found {error}, expected JSON", code="invalid_json") from error
-
-
-def error_body(error: Exception) -> JSONObject:
-    """OpenAI's error object for `error`; says nothing of what is not the engine's own."""
-    status, param, code = status_of(error), None, None
-    message = str(error) if isinstance(error, EngineError) else "internal error"
-    if isinstance(error, RequestError):
-        param, code = error.param, error.code
-    kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def status_of(error: Exception) -> int:
-    """The HTTP status: what the error says, 400 for a bad prompt, else 500."""
-    if isinstance(error, RequestError):
-        return error.status
-    return 400 if isinstance(error, PromptError | TemplateError) else 500
-
-
-async def _on_error(request: Request, error: Exception) -> Response:
-    return JSONResponse(error_body(error), status_of(error))
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals (404, 405) in OpenAI's shape."""
-    if not isinstance(error, HTTPException):
-        return await _on_error(request, error)
-    message = f"{request.method} {request.url.path}: found {error.detail}, expected a known route"
-    body = error_body(RequestError(message, status=error.status_code))
-    return JSONResponse(body, error.status_code, headers=error.headers)
-
-
-def create_app(
-    model: Model,
-    tokenizer: Tokenizer,
-    *,
-    name: str,
-    template: chat.Source,
-    max_waiting: int = 16,
-    max_body: int = 1 << 20,
-) -> Starlette:
-    """The ASGI application that serves `model` as `name`, prompts rendered by `template`.
-
-    `max_waiting` requests may wait behind the one that runs; `max_body` is in bytes. Raises
-    `TemplateError` where `template` names a GGUF that has none.
-    """
-    opened, created = chat.open_template(template), int(time.time())
-    service = Service(model, tokenizer, opened, name, Line(max_waiting), max_body, created)
-    return Starlette(
+def create_app(loading: Future[Served], settings: Settings) -> Starlette:
+    """The ASGI application; it answers 503 until `loading` is done."""
+    line = Line(settings.max_waiting)
+    metrics = Metrics(lambda: line.waiting)
+    service = Service(loading, settings, line, metrics, created=int(time.time()))
+    app = Starlette(
         routes=[
             Route("/v1/chat/completions", service.chat, methods=["POST"]),
+            Route("/v1/completions", service.completions, methods=["POST"]),
             Route("/v1/models", service.models),
+            Route("/v1/models/{name:path}", service.model),
             Route("/health", service.health),
+            Route("/metrics", service.exposition),
+        ],
+        middleware=[
+            Middleware(CountGate, count=metrics.count_request),
+            Middleware(KeyGate, key=settings.api_key),
         ],
         exception_handlers={
-            EngineError: _on_error,
-            HTTPException: _on_http_error,
-            ClientDisconnect: _on_error,  # heard by nobody, but a hang-up is no crash to log
-            Exception: _on_error,
+            EngineError: service.on_error,
+            HTTPException: service.on_http_error,
+            ClientDisconnect: service.on_gone,
+            Exception: service.on_error,
         },
     )
+    app.router.redirect_slashes = False  # a redirect is no answer in OpenAI's shape
+    return app
 
 
-def serve(app: Starlette, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until a signal; port 0 takes a free one. Prints the URL once connections are taken.
+def serve(load: Callable[[], Served], settings: Settings, host: str, port: int) -> None:
+    """Serve what `load` gives, until SIGTERM or SIGINT; then running answers end, new ones do not
+    begin. Listens, and prints its URL, before it loads; port 0 takes a free one.
 
-    Raises `EngineError` where the address cannot be listened on.
+    Raises `EngineError` where the address cannot be listened on or the model does not load.
     """
+    listener = listen(host, port)
+    with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
+        loading = loader.submit(load)
+        config = uvicorn.Config(
+            create_app(loading, settings),
+            log_level="warning",
+            timeout_graceful_shutdown=settings.drain,
+        )
+        server = uvicorn.Server(config)
+        loading.add_done_callback(lambda done: _stop_on_failure(done, server))
+        print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
+        with _stopping_on_signals(server):
+            server.run(sockets=[listener])
+    _check_loaded(loading)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections; `EngineError` where the address is not to be had."""
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
         raise EngineError(
             f"cannot listen on {host}:{port}: found {error.strerror}, expected a free address"
         ) from error
-    print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    # asyncio does it for sockets that it opens; else each token waits for the one before it to be
+    # acknowledged, some 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+    return listener
+
+
+def _stop_on_failure(loading: Future[Served], server: uvicorn.Server) -> None:
+    server.should_exit = server.should_exit or loading.exception() is not None
+
+
+def _check_loaded(loading: Future[Served]) -> None:
+    try:
+        loading.result()
+    except EngineError:
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+        raise EngineError(f"model: found {found}, expected it to load") from error
+
+
+@contextmanager
+def _stopping_on_signals(server: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM and SIGINT stop `server` and do no more: uvicorn itself would raise them again."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, server.handle_exit) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

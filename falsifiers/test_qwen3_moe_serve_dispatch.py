@@ -8,10 +8,10 @@ is the embedded default, or the one at QWEN3_MOE_GGUF_PATH, which is then observ
 import json
 import logging
 import runpy
-import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +23,12 @@ from types import ModuleType
 
 import httpx
 import pytest
-import uvicorn
 
 import engine.model
 import engine.moe
-from engine.server import create_app
+from engine.answer import Served
+from falsifiers.serving import NAME, booted, opened, ready
 
-NAME = "served"
 SYSTEM = "You are a helpful assistant."
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -42,25 +41,24 @@ EMPTY = "matmul weight has EMPTY data buffer"
 
 
 @pytest.fixture(scope="module")
-def model(gguf: Path) -> engine.Model:
-    return engine.load(gguf)
+def served(gguf: Path) -> Served:
+    return opened(gguf)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(gguf: Path) -> engine.Tokenizer:
-    return engine.load_tokenizer(gguf)
+def model(served: Served) -> engine.Model:
+    return served.model
 
 
 @pytest.fixture(scope="module")
-def url(model, tokenizer, gguf) -> Iterator[str]:
-    app = create_app(model, tokenizer, name=NAME, template=gguf)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        server.should_exit = True
-        thread.join()
+def tokenizer(served: Served) -> engine.Tokenizer:
+    return served.tokenizer
+
+
+@pytest.fixture(scope="module")
+def url(served: Served) -> Iterator[str]:
+    with booted(ready(served)) as address:
+        yield f"{address}/v1"
 
 
 def body(question: str, max_tokens: int) -> dict[str, object]:
@@ -208,7 +206,10 @@ def endpoint(gguf: Path) -> Iterator[str]:
     """The URL of `python -m engine serve`, in a process of its own."""
     command = [sys.executable, "-m", "engine", "serve", str(gguf), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield process.stdout.readline().strip()
+        url = process.stdout.readline().strip()
+        while httpx.get(f"{url}/health").status_code != 200:
+            time.sleep(1)
+        yield url
         process.terminate()
 
 

@@ -100,18 +100,19 @@ def stream_last_token_dropped(plant):
     """A stream ends one piece of text too early."""
 
     def fault(stream_chunks):
-        return lambda head, pieces, *args, **options: stream_chunks(
-            head, _all_but_last(pieces), *args, **options
+        return lambda head, shape, pieces, *args, **options: stream_chunks(
+            head, shape, _all_but_last(pieces), *args, **options
         )
 
-    plant("engine.answer.stream_chunks", fault)
+    plant("engine.reply.stream_chunks", fault)
 
 
 async def _all_but_last(pieces):
-    held = ""
+    held = None
     async for piece in pieces:
-        if piece:
-            yield held
+        if piece.text:
+            if held is not None:
+                yield held
             held = piece
 
 
@@ -126,7 +127,7 @@ def stream_done_missing(plant):
 
         return faulty
 
-    plant("engine.server.sse", fault)
+    plant("engine.delivery.sse", fault)
 
 
 def _counted(plant, count):
@@ -147,7 +148,7 @@ def _counted(plant, count):
 
 def usage_counts_characters(plant):
     """The usage counts characters and calls them tokens."""
-    _counted(plant, lambda pieces: len("".join(pieces)))
+    _counted(plant, lambda pieces: len("".join(piece.text for piece in pieces)))
 
 
 def usage_counts_chunks(plant):
