@@ -11,3 +11,4 @@ LARGE = ("QWEN3_MOE_GGUF_PATH", "QWEN3_MOE_SHAPE_GGUF_PATH")
 
 if not any(os.environ.get(name) for name in LARGE):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of a test that asks for two threads

@@ -6,10 +6,12 @@ the shape of OpenAI's objects.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from engine.chat import ChatTemplate, render_chat
+from engine.checkpoint import open_checkpoint
 from engine.generate import Sampling, Step, budget, steps
 from engine.model import Model
 from engine.refusal import refused
@@ -27,6 +29,14 @@ class Served:
     model: Model
     tokenizer: Tokenizer
     template: ChatTemplate
+
+    @classmethod
+    def open(cls, path: Path, device: str = "cpu") -> "Served":
+        """The GGUF file or HF folder at `path`; it must hold a tokenizer and a template."""
+        checkpoint = open_checkpoint(path)
+        template = ChatTemplate.from_metadata(checkpoint.metadata, path)
+        tokenizer = Tokenizer.from_metadata(checkpoint.metadata)
+        return cls(Model.from_checkpoint(checkpoint, device), tokenizer, template)
 
 
 @dataclass(frozen=True)

@@ -39,16 +39,20 @@ class KVCache:
         Raises `PromptError` where they do not fit, and `TensorError` for those of another model.
         """
         self._check(layer, key, value)
+        self.require_room(key.shape[1])
         end = self.length + key.shape[1]
-        if end > self.capacity:
-            raise PromptError(
-                f"KV cache: found {self.length} + {key.shape[1]} positions, "
-                f"expected at most its capacity of {self.capacity}"
-            )
         self._reserve(end)
         self.keys[layer, :, self.length : end] = key
         self.values[layer, :, self.length : end] = value
         return self.keys[layer, :, :end], self.values[layer, :, :end]
+
+    def require_room(self, count: int) -> None:
+        """Raise `PromptError` where `count` more positions do not fit."""
+        if self.length + count > self.capacity:
+            raise PromptError(
+                f"KV cache: found {self.length} + {count} positions, "
+                f"expected at most its capacity of {self.capacity}"
+            )
 
     def advance(self, count: int) -> None:
         """Count `count` appended positions as filled."""

@@ -124,17 +124,10 @@ def serve(
 
     if api_key == "":
         raise EngineError("--api-key: found nothing, expected at least one character")
-
-    def load() -> Served:
-        file = open_checkpoint(model)
-        template = ChatTemplate.from_metadata(file.metadata, model)
-        tokenizer = Tokenizer.from_metadata(file.metadata)
-        return Served(Model.from_checkpoint(file, device), tokenizer, template)
-
     settings = Settings(
         name or model.stem, api_key, max_waiting, max_body, max_prompt_tokens, timeout, drain
     )
-    serve_forever(load, settings, host, port)
+    serve_forever(lambda: Served.open(model, device), settings, host, port)
 
 
 app.add_typer(cli_tools.app)

@@ -83,6 +83,8 @@ def steps(
     """`generate`, with the logits that each token was drawn from."""
     start = 0 if cache is None else cache.length
     check_ids(ids, start, model.config)
+    if cache is not None:
+        cache.require_room(len(ids))
     count = budget(model, len(ids), max_tokens, cache)
     cache = model.new_cache(len(ids) + max(count, 1) - 1) if cache is None else cache
     return _steps(model, ids, count, sampling, _generator(seed), frozenset(stop_ids), cache)

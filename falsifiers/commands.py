@@ -7,7 +7,6 @@ command's, so that one which the command lets through is counted and kills nobod
 import io
 import os
 import queue
-import runpy
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from falsifiers.in_process import exit_code
 from falsifiers.parrot import Gate
 from falsifiers.serving import get, until
 
@@ -73,9 +73,7 @@ def run(monkeypatch, *arguments: str, output: Output | None = None) -> Run:
         patch.setattr(sys, "stdout", output)
         watchdog.start()
         try:
-            runpy.run_module("engine", run_name="__main__")
-        except SystemExit as end:
-            ended.code = end.code if isinstance(end.code, int) else int(bool(end.code))
+            ended.code = exit_code()
         except KeyboardInterrupt:
             ended.code = -signal.SIGINT
         finally:

@@ -199,10 +199,9 @@ def test_a_file_without_a_template_is_refused_by_name(observe, tiny, tmp_path):
 
 
 def serve(path: Path) -> object:
-    from engine.server import create_app
+    from engine.answer import Served
 
-    model, tokenizer = engine.load(path), engine.load_tokenizer(path)
-    return create_app(model, tokenizer, name="bare", template=path)
+    return Served.open(path)
 
 
 def error_of(action) -> Exception | None:

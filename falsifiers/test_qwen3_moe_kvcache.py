@@ -189,6 +189,7 @@ def test_what_does_not_fit_is_refused_and_a_cache_may_be_reused(observe, model):
         lambda: model.forward(ids[:1], full),
         lambda: model.forward(ids[:5], partly),
         lambda: engine.generate(model, ids, max_tokens=1),
+        lambda: engine.generate(model, ids[:17], max_tokens=1, cache=small),
         lambda: model.forward(ids[:2], other.new_cache(24)),
         lambda: model.forward(ids[:2], with_layers(model, 1).new_cache(24)),
         lambda: full.truncate(25),
