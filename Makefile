@@ -9,6 +9,9 @@ PYTEST = $(BIN)/python -m pytest --contract contracts -q -n 2
 STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
 	echo "== $$(($$(date +%s) - t)) s, exit $$e: $$*"; exit $$e' step
 
+# Compiled modules are kept, or each of many processes would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help validate test oracles evidence clean
 .DEFAULT_GOAL := help
 

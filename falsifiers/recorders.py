@@ -3,6 +3,7 @@
 Each tells what it wrote or how far it came; decides nothing about what must be left behind.
 """
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -70,6 +71,7 @@ def plan(small: SmallProject, process: int) -> list[Recordable]:
 def record_many(
     small: SmallProject, process: int, runs: list[Recordable], start: Barrier, report: Path
 ) -> None:
+    gc.freeze()  # a collection here would copy all that was inherited
     wrote = []
     start.wait()
     for number, run in enumerate(runs):
@@ -133,6 +135,7 @@ def fork_recording(recordable: Recordable, small: SmallProject) -> tuple[int, in
     pid = os.fork()
     if pid == 0:
         try:
+            gc.freeze()
             os.write(sender, b"s")
             history.record(small.project, recordable)
             os.write(sender, b"d")
@@ -150,6 +153,7 @@ def record_until_step(recordable: Recordable, small: SmallProject, step: int) ->
     pid = os.fork()
     if pid == 0:
         try:
+            gc.freeze()
             sys.settrace(kill_at(step))
             history.record(small.project, recordable)
         finally:
