@@ -4,6 +4,7 @@ Oracles: HF transformers in float32 on weights that the `gguf` package dequantis
 own dequantiser, and llama.cpp on the same file; none shares code with the engine.
 """
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import engine
 from engine.quant import TYPES, dequantise
 from falsifiers import forward_cases, sample_models
 from falsifiers.altered import write_altered
+from falsifiers.conftest import REAL, SHAPE
 from falsifiers.forward_cases import Case
 from falsifiers.sample_models import write_model
 
+GIVEN = ["the given file"] if REAL or SHAPE else []
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -60,10 +63,35 @@ def test_a_hf_folder_answers_a_chat_as_hf_does(observe, case, tmp_path):
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-004")
-@pytest.mark.parametrize("name", sample_models.ON_LLAMA)
-def test_every_positions_logits_are_near_llama_cpps(observe, tmp_path, name):
-    shape = sample_models.ON_LLAMA[name]
-    forward_cases.against_llama(observe, write_model(tmp_path, "qwen3moe", shape))
+@pytest.mark.parametrize("name", [*sample_models.ON_LLAMA, *GIVEN])
+def test_every_positions_logits_are_near_llama_cpps(request, observe, tmp_path, name):
+    if name in GIVEN:
+        path = request.getfixturevalue("shape_gguf")
+    else:
+        path = write_model(tmp_path, "qwen3moe", sample_models.ON_LLAMA[name])
+    forward_cases.against_llama(observe, path)
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-005")
+def test_a_large_file_is_ready_at_once_and_its_forward_needs_little_memory(observe, shape_gguf):
+    if shape_gguf is None:
+        pytest.skip("needs QWEN3_MOE_SHAPE_GGUF_PATH or QWEN3_MOE_GGUF_PATH")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before, began = peak_gigabytes(), time.perf_counter()
+    model = engine.load(shape_gguf)
+    observe("seconds_to_load", time.perf_counter() - began)
+    model.logits(forward_cases.prompts(model.config.vocabulary_size)[2][:4])
+    size = shape_gguf.stat().st_size / 1e9
+    observe("gigabytes_over_the_file", peak_gigabytes() - before - size)
+    observe("gigabytes_of_the_file", size)
+
+
+def peak_gigabytes() -> float:
+    """The most memory that this process had at once, mapped files included."""
+    [line] = [
+        each for each in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in each
+    ]
+    return int(line.split()[1]) * 1024 / 1e9
 
 
 @pytest.mark.falsifies("FALSIFY-QW3-MOE-DEQUANT-001")

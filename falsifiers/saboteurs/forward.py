@@ -178,3 +178,18 @@ def only_the_last_of_a_batch_is_trained(plant):
         return faulty
 
     plant("engine.model.Model._embed", fault)
+
+
+def decoded_weights_are_kept(plant):
+    """What was decoded once is kept for the next time."""
+    kept = {}
+
+    def fault(pieces):
+        def faulty(self, device="cpu"):
+            if self.name not in kept:
+                kept[self.name] = list(pieces(self, device))
+            return iter(kept[self.name])
+
+        return faulty
+
+    plant("engine.weights.Blocks.pieces", fault)
