@@ -75,7 +75,7 @@ QWEN2 = {
 }
 # llama.cpp quantises activations to 8 bits, which flips an expert now and then: many experts and
 # a calmer residual stream, as in a trained model, keep what one flip does small.
-CALM = FixtureShape(experts=16, experts_used=8, layers=2, gain=0.7)
+CALM = FixtureShape(experts=32, experts_used=8, layers=2, gain=0.7)
 ON_LLAMA = {
     "Q4_K_M": CALM,
     "Q5_K_M, hidden 768": replace(CALM, hidden=768, mix="Q5_K_M", rope_base=1e7),

@@ -124,18 +124,6 @@ def folder_swaps_the_norms(plant):
     plant("engine.safetensors._gguf_name", fault)
 
 
-def folder_orders_experts_as_text(plant):
-    """A HF folder's experts are stacked in the order 0, 1, 10, 11, …, 2."""
-
-    def fault(stacked):
-        def faulty(name, parts):
-            return stacked(name, {i: parts[j] for i, j in enumerate(sorted(parts, key=str))})
-
-        return faulty
-
-    plant("engine.safetensors._stacked", fault)
-
-
 def folder_cut_to_bfloat16(plant):
     """A HF folder's numbers keep only eight bits of mantissa."""
 

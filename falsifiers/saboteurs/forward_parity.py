@@ -42,38 +42,13 @@ def gate_of_one_layer_misses_its_scale(plant):
     _gate_of_layer_1(plant, lambda y: y / 2)
 
 
-def folder_experts_in_text_order(plant):
-    """A folder's experts are stacked in the order of their names: 0, 1, 10, 11, 2, …"""
-
-    def fault(stacked):
-        def faulty(name, parts):
-            return stacked(name, dict(enumerate(parts[i] for i in sorted(parts, key=str))))
-
-        return faulty
-
-    plant("engine.safetensors._stacked", fault)
-
-
 def folder_with_default_rope_base(plant):
     """A folder's RoPE base is not read: the usual 10,000 takes its place."""
 
     def fault(rope):
         return lambda config: rope(config) | {"rope.freq_base": 1e4}
 
-    plant("engine.safetensors._rope", fault)
-
-
-def folder_gate_and_up_swapped(plant):
-    """A folder's gate and up projections change places; their shapes are the same."""
-
-    def fault(gguf_name):
-        def faulty(name):
-            swapped = name.replace("gate_proj", "?").replace("up_proj", "gate_proj")
-            return gguf_name(swapped.replace("?", "up_proj"))
-
-        return faulty
-
-    plant("engine.safetensors._gguf_name", fault)
+    plant("engine.hf_config._rope", fault)
 
 
 def all_tokens_on_one_side(plant):
