@@ -12,6 +12,7 @@ import torch
 
 from engine.chat import ChatTemplate, render_chat
 from engine.checkpoint import open_checkpoint
+from engine.errors import naming
 from engine.generate import Sampling, Step, budget, steps
 from engine.model import Model
 from engine.refusal import refused
@@ -35,7 +36,8 @@ class Served:
         """The GGUF file or HF folder at `path`; it must hold a tokenizer and a template."""
         checkpoint = open_checkpoint(path)
         template = ChatTemplate.from_metadata(checkpoint.metadata, path)
-        tokenizer = Tokenizer.from_metadata(checkpoint.metadata)
+        with naming(path):
+            tokenizer = Tokenizer.from_metadata(checkpoint.metadata)
         return cls(Model.from_checkpoint(checkpoint, device), tokenizer, template)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from os.path import isdir  # which is False for a path that cannot be
 from pathlib import Path
 
+from engine.errors import naming
 from engine.gguf import Checkpoint, open_gguf
 from engine.safetensors import open_safetensors
 from engine.tokenizer import Tokenizer
@@ -26,4 +27,6 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of the model at `path`; `FormatError` if it has none."""
-    return Tokenizer.from_metadata(open_checkpoint(path).metadata)
+    metadata = open_checkpoint(path).metadata
+    with naming(path):
+        return Tokenizer.from_metadata(metadata)

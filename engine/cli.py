@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +15,8 @@ import typer
 from engine import cli_tools
 from engine.chat import ChatTemplate, render_chat
 from engine.checkpoint import open_checkpoint
-from engine.errors import EngineError
+from engine.cli_options import Device, ModelPath
+from engine.errors import EngineError, naming
 from engine.generate import generate
 from engine.model import Model
 from engine.text import TextStream
@@ -27,11 +27,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Inference for Qwen3 GGUF files, dense and mixture of experts.",
+    help="Qwen2, Qwen3 and Qwen3-MoE models, from GGUF files and Hugging Face folders.",
 )
-
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF file.")]
-Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, cuda:1.")]
 
 
 @app.command(epilog='Example: python -m engine run tiny.gguf --prompt "Hello" --max-tokens 32')
@@ -55,7 +52,8 @@ def run(
 ) -> None:
     """Generate text from a prompt, streamed as it comes."""
     file = open_checkpoint(model)
-    tokenizer = Tokenizer.from_metadata(file.metadata)
+    with naming(model):
+        tokenizer = Tokenizer.from_metadata(file.metadata)
     if not raw:
         template = ChatTemplate.from_metadata(file.metadata, model)
         prompt = render_chat(template, [{"role": "user", "content": prompt}])

@@ -109,9 +109,10 @@ def _read(data: mmap.mmap) -> tuple[dict[str, Any], dict[str, RawTensor]]:
 
 def _start(header: Cursor) -> tuple[int, int]:
     """Magic, version, and how many tensors and metadata entries are to come."""
-    magic, version = header.take(4, "the magic"), header.number("<I", "the version")
+    magic = header.take(4, "the magic")
     if magic != MAGIC:
         raise FormatError(f"found magic {magic!r}, expected {MAGIC!r}, a GGUF file")
+    version = header.number("<I", "the version")
     if version not in VERSIONS:
         big = version.to_bytes(4, "little")[::-1] in {v.to_bytes(4, "little") for v in VERSIONS}
         found = "big-endian data" if big else f"version {version}"
