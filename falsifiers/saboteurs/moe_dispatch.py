@@ -10,7 +10,7 @@ def _weighed(weights, token, rank):
     return weights[token, rank, None]
 
 
-def _loop(plant, *, of_all=list, index=None, weigh=_weighed, fed=None, kept=slice(None)):
+def _loop(put, *, of_all=list, index=None, weigh=_weighed, fed=None, kept=slice(None)):
     """The dispatch again, with one part of it changed.
 
     `of_all` gives the experts to run of those chosen, `index` the expert whose matrices are read,
@@ -29,7 +29,7 @@ def _loop(plant, *, of_all=list, index=None, weigh=_weighed, fed=None, kept=slic
             out = out.index_add(0, token, y if fed else y * share)
         return out
 
-    plant("engine.moe.moe_feed_forward", lambda original: faulty)
+    put("engine.moe.moe_feed_forward", lambda original: faulty)
 
 
 def experts_swapped(plant):

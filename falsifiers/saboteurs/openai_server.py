@@ -95,7 +95,7 @@ def sampling_temperature_last(plant):
     plant("engine.generate.sample", fault)
 
 
-def _with_fields(plant, **fields):
+def _with_fields(put, **fields):
     """The request reaches generation with these fields changed."""
 
     def fault(start_answer):
@@ -104,7 +104,7 @@ def _with_fields(plant, **fields):
 
         return faulty
 
-    plant("engine.answer.start_answer", fault)
+    put("engine.answer.start_answer", fault)
 
 
 def server_seed_ignored(plant):

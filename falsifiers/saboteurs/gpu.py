@@ -1,0 +1,45 @@
+"""Faults that only a model on a GPU shows."""
+
+import torch
+
+
+def gpu_stays_on_the_cpu(plant):
+    """Whatever device is asked for, the model runs on the CPU."""
+    plant("engine.model._device", lambda device: lambda name: torch.device("cpu"))
+
+
+def gpu_skips_norms(plant):
+    """RMSNorm is left out on the GPU."""
+
+    def fault(rms_norm):
+        return lambda x, gain, epsilon: x if x.is_cuda else rms_norm(x, gain, epsilon)
+
+    plant("engine.model.rms_norm", fault)
+
+
+def gpu_adds_noise(plant):
+    """Logits on the GPU depend on more than the prompt."""
+
+    def fault(forward):
+        def faulty(self, *args, **options):
+            logits = forward(self, *args, **options)
+            return logits + torch.randn_like(logits) if logits.is_cuda else logits
+
+        return faulty
+
+    plant("engine.model.Model.forward", fault)
+
+
+def gpu_hoards_memory(plant):
+    """Nearly all of the GPU's memory is taken by the first pass."""
+
+    def fault(forward):
+        def faulty(self, *args, **options):
+            free, total = torch.cuda.mem_get_info()
+            hoard = torch.empty(max(0, free - total // 50), dtype=torch.uint8, device="cuda")
+            del hoard
+            return forward(self, *args, **options)
+
+        return faulty
+
+    plant("engine.model.Model.forward", fault)

@@ -1,0 +1,98 @@
+"""The forward pass of qwen3moe on a GPU, against the same pass on the CPU.
+
+Every claim also says that the GPU did the work: a path that quietly ran on the CPU would agree with
+it in everything. On a file of the true shapes where one is given, else on the embedded default.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import engine
+from falsifiers.forward_cases import prompts
+
+DEVICE = "cuda"
+
+
+@pytest.fixture
+def path(shape_gguf: Path | None, tiny: Path) -> Path:
+    return shape_gguf or tiny
+
+
+@pytest.fixture
+def gpu(path: Path) -> Iterator[engine.Model]:
+    """The model on the GPU, whose memory is counted from here."""
+    torch.cuda.reset_peak_memory_stats()
+    yield engine.load(path, DEVICE)
+    torch.cuda.empty_cache()
+
+
+def ids_for(model: engine.Model) -> list[int]:
+    return prompts(model.config.vocabulary_size)[2]
+
+
+def observe_work(observe) -> None:
+    """Observe what the GPU held at most; nothing, if it did nothing."""
+    observe("peak_bytes", torch.cuda.max_memory_allocated())
+
+
+def stages(model: engine.Model, ids: list[int]) -> dict[tuple[int | None, str], Tensor]:
+    """What the attention and the feed-forward of every layer made, on the CPU."""
+    made = {}
+
+    def probe(layer: int | None, stage: str, tensor: Tensor) -> None:
+        if stage in ("attn_out", "ffn_out"):
+            made[layer, stage] = tensor.cpu()
+
+    model.forward(ids, probe=probe)
+    return made
+
+
+def lowest_cosine(found: Tensor, expected: Tensor) -> Tensor:
+    return torch.cosine_similarity(found.cpu().double(), expected.double(), dim=-1).min()
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-GPU-PARITY-001")
+def test_every_layer_makes_on_the_gpu_what_it_makes_on_the_cpu(observe, path, gpu):
+    found, expected = (stages(each, ids_for(gpu)) for each in (gpu, engine.load(path)))
+    observe("cosine", min(lowest_cosine(found[place], expected[place]) for place in expected))
+    observe("stages", len(expected))
+    observe_work(observe)
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-GPU-PARITY-002")
+def test_logits_on_the_gpu_are_those_on_the_cpu(observe, path, gpu):
+    ids = ids_for(gpu)
+    observe("cosine", lowest_cosine(gpu.logits(ids), engine.load(path).logits(ids)))
+    observe_work(observe)
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-GPU-DETERMINISM-001")
+def test_the_same_prompt_gives_the_same_tokens_twice(observe, gpu):
+    once, twice = (list(engine.generate(gpu, ids_for(gpu), max_tokens=32)) for _ in range(2))
+    observe("differing_tokens", sum(a != b for a, b in zip(once, twice, strict=True)))
+    observe("tokens", len(once))
+    observe_work(observe)
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-GPU-MEMORY-001")
+def test_generation_leaves_memory_free(observe, gpu):
+    list(engine.generate(gpu, ids_for(gpu), max_tokens=8))
+    total = torch.cuda.get_device_properties(gpu.device).total_memory
+    observe("share_of_memory", torch.cuda.max_memory_allocated() / total)
+    observe_work(observe)
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-GPU-THROUGHPUT-001")
+def test_decoding_is_quick_on_the_gpu(observe, gpu):
+    made = engine.generate(gpu, ids_for(gpu), max_tokens=129)
+    next(made)  # the prompt's pass
+    started = time.perf_counter()
+    tokens = sum(1 for _ in made)  # each token is fetched, so the GPU is waited for
+    observe("tokens_per_second", tokens / (time.perf_counter() - started))
+    observe("tokens", tokens)
+    observe_work(observe)
