@@ -140,13 +140,24 @@ def _edit(path, old, new):
     Path(path).write_text(text.replace(old, new, 1))
 
 
-def _refute(monkeypatch):
-    _edit("calc/add.py", "a + b", "a - b")
+def _record():
     command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--record=auto"]
     subprocess.run(command, capture_output=True)
 
 
-# rule -> (what breaks it, the file it is found in, text on that line, severity)
+def _refute(monkeypatch):
+    _edit("calc/add.py", "a + b", "a - b")
+    _record()
+
+
+def _stale_above(monkeypatch):
+    given = 'observe.at("functional", artifact="calc/add.py")'
+    _edit("falsifiers/test_calc.py", "observe.attach", f"{given}\n    observe.attach")
+    _record()
+    _edit("calc/add.py", "a + b", "b + a")
+
+
+# rule, and how -> (what breaks it, the file it is found in, text on that line, severity)
 BREAKS = {
     "yaml": (
         lambda m: _edit(CONTRACT, "id: calc-v1", "id: calc-v1\nid: x"),
@@ -208,6 +219,7 @@ BREAKS = {
         "id: F-CALC-001",
         "error",
     ),
+    "stale above level algorithm": (_stale_above, CONTRACT, "id: F-CALC-001", "warning"),
     "unproven": (
         lambda m: _edit("falsifiers/saboteurs/calc.py", "+ 1", "+ 2"),
         CONTRACT,
@@ -234,7 +246,8 @@ BREAKS = {
 @pytest.mark.falsifies("TOLLENS-CLI-001")
 def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypatch):
     silent, misplaced = [], []
-    for rule, (break_it, path, text, severity) in BREAKS.items():
+    for name, (break_it, path, text, severity) in BREAKS.items():
+        rule = name.split()[0]
         with monkeypatch.context() as patches:
             _git(project, "checkout", "-q", ".")
             _git(project, "clean", "-fdq")
@@ -243,9 +256,9 @@ def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypat
             findings = tollens("check", "--format", "json").json["findings"]
         found = [finding for finding in findings if finding["rule"] == rule]
         if not found:
-            silent.append(rule)
+            silent.append(name)
         elif not any(_is_at(finding, path, text, severity) for finding in found):
-            misplaced.append((rule, found))
+            misplaced.append((name, found))
         if silent or misplaced:
             break
     observe("silent_rules", len(silent))

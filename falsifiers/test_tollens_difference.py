@@ -63,6 +63,7 @@ MINORS = [
     ("[some-fault]", "[some-fault, another]"),
     ("\ngates:", f"  - {ANOTHER}\n\ngates:"),
     ("rule: second", "rule: second\n    freshness: strict\n    level: runtime"),
+    ("rule: second", "rule: second\n    freshness: strict"),
 ]
 MAJORS = [
     *[("[small.part]", "[small.other]"), ("depends_on: []", "depends_on: [other-v1]")],

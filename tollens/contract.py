@@ -85,11 +85,10 @@ class Falsifier(Strict):
     if_fails: str = ""
     freshness: Literal["strict", "warn"] | None = None
 
-    @property
-    def strict_freshness(self) -> bool:
-        """Whether stale evidence fails `tollens check`: by default where a re-run is cheap."""
+    def strict_freshness(self, level: Level) -> bool:
+        """Whether stale evidence of a level fails `tollens check`: by default if cheap to redo."""
         if self.freshness is None:
-            return self.level is Level.ALGORITHM
+            return level is Level.ALGORITHM
         return self.freshness == "strict"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tollens.bounds import Measure
 from tollens.contract import Contract, Falsifier
+from tollens.verdicts import Level
 
 
 class Bump(IntEnum):
@@ -94,8 +95,12 @@ def _falsifier(old: Falsifier, new: Falsifier) -> Iterator[Change]:
     if old.level != new.level:
         bump = Bump.MINOR if new.level.rank > old.level.rank else Bump.MAJOR
         yield Change(f"{old.id}.level", f"{old.level} -> {new.level}", bump)
-    if old.needs != new.needs or old.strict_freshness != new.strict_freshness:
-        yield Change(old.id, "its needs or its freshness changed", Bump.MAJOR)
+    if old.needs != new.needs:
+        yield Change(old.id, "its needs changed", Bump.MAJOR)
+    strict = [[each.strict_freshness(level) for level in Level] for each in (old, new)]
+    if strict[0] != strict[1]:
+        bump = Bump.MINOR if sum(strict[1]) > sum(strict[0]) else Bump.MAJOR
+        yield Change(old.id, "its freshness changed", bump)
     for saboteur in sorted(set(old.kills) - set(new.kills)):
         yield Change(f"{old.id}.kills", f"{saboteur} need not be killed any more", Bump.MAJOR)
     for saboteur in sorted(set(new.kills) - set(old.kills)):

@@ -19,7 +19,7 @@ from tollens.rules import RULES
 from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
 from tollens.source import Location
 from tollens.standing import FalsifierStanding, Standing, live, recorded, why_stale
-from tollens.verdicts import Kill, Status, Verdict
+from tollens.verdicts import Kill, Level, Status, Verdict
 
 MODELINE = "# yaml-language-server: $schema="
 
@@ -107,9 +107,8 @@ def _evidence(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
     standing = live(loaded.contract, evidence, now, inspection.digests)
     for i, each in enumerate(standing.falsifiers):
         at: Location = ("falsifiers", i, "id")
-        severity: Severity = "error" if each.falsifier.strict_freshness else "warning"
         for found in _freshness(inspection, loaded, each, evidence, now):
-            yield replace(found, line=loaded.source.line(at), severity=severity)
+            yield replace(found, line=loaded.source.line(at))
         yield from _verdict(inspection, loaded, each, at)
     yield from consistency(inspection.project, loaded, evidence)
 
@@ -122,15 +121,22 @@ def _freshness(
     now: Today,
 ) -> Iterator[Finding]:
     name, root = each.falsifier.id, inspection.project.root
+    required = _severity(each.falsifier, each.falsifier.level)
     if evidence is None or not (each.results or each.stale):
-        yield _found(loaded, "no-evidence", (), f"{name} without evidence")
+        yield _found(loaded, "no-evidence", (), f"{name} without evidence", severity=required)
         return
     for level, result in each.stale.items():
         why = why_stale(root, result, evidence, loaded.contract, now)
-        yield _found(loaded, "stale", (), f"{name} at level {level}: {why}")
+        severity = _severity(each.falsifier, level)
+        yield _found(loaded, "stale", (), f"{name} at level {level}: {why}", severity=severity)
     unproven = [kill for kill in each.falsifier.kills if kill not in each.kills]
     if unproven and Verdict.CORROBORATED in each.verdicts.values():
-        yield _found(loaded, "unproven", (), f"{name} has yet to kill {', '.join(unproven)}")
+        found = f"{name} has yet to kill {', '.join(unproven)}"
+        yield _found(loaded, "unproven", (), found, severity=required)
+
+
+def _severity(falsifier: Falsifier, level: Level) -> Severity:
+    return "error" if falsifier.strict_freshness(level) else "warning"
 
 
 def _verdict(

@@ -22,6 +22,11 @@ def cli_stale_is_fresh(plant):
     plant("tollens.lint._freshness", lambda freshness: lambda *args: iter(()))
 
 
+def cli_stale_always_fails(plant):
+    """What costs a day to redo fails the check as what costs a second does."""
+    plant("tollens.contract.Falsifier.strict_freshness", lambda strict: lambda *args: True)
+
+
 def cli_always_stale(plant):
     """Today's digest of the subject never equals the recorded one."""
 
