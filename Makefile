@@ -11,6 +11,8 @@ STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
 
 # Compiled modules are kept, or each of many processes would compile the project again.
 unexport PYTHONDONTWRITEBYTECODE
+# Huge pages: some falsifiers fork hundreds of times, and a fork copies the page table.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: help validate test oracles evidence clean
 .DEFAULT_GOAL := help

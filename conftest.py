@@ -5,6 +5,7 @@ for each other. A model of the true shapes (QWEN3_MOE_GGUF_PATH, QWEN3_MOE_SHAPE
 all the threads there are.
 """
 
+import gc
 import os
 
 LARGE = ("QWEN3_MOE_GGUF_PATH", "QWEN3_MOE_SHAPE_GGUF_PATH")
@@ -12,3 +13,9 @@ LARGE = ("QWEN3_MOE_GGUF_PATH", "QWEN3_MOE_SHAPE_GGUF_PATH")
 if not any(os.environ.get(name) for name in LARGE):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of a test that asks for two threads
+
+
+def pytest_collection_finish():
+    """What was imported lives on: collections, and forked children, leave it alone."""
+    gc.collect()
+    gc.freeze()

@@ -43,6 +43,7 @@ from falsifiers.thorough import THOROUGH
 from falsifiers.yaml_styles import entries, texts
 from tollens import history, splice
 from tollens.errors import RecordError, TollensError
+from tollens.source import parse
 from tollens.verdicts import Kill, Level, Verdict
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -58,7 +59,7 @@ def test_append_inserts_one_entry_and_keeps_every_other_byte(observe):
         before = yaml.safe_load(old)
         seen["tried"].append(old)
         try:
-            new = splice.append(old, entry, "a contract")
+            new = splice.append(parse(old, "a contract"), entry)
         except TollensError as error:
             seen["refused"].append((old, str(error)))
             return
@@ -134,7 +135,7 @@ def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(observe, tmp_pa
     torn: list[str] = []
     landed = 0
     for i in range(KILLS):
-        if i % 25 == 0:
+        if i % 10 == 0:
             small.contract_path.write_bytes(texts[CONTRACT])
             small.evidence_path.unlink(missing_ok=True)
         before = state(small)

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from tollens import evidence as evidence_file
 from tollens.circumstances import utc_now
-from tollens.contract import Contract, HistoryEntry, load
+from tollens.contract import Contract, HistoryEntry, Loaded, load
 from tollens.digests import Today
 from tollens.errors import EvidenceError, RecordError
 from tollens.evidence import (
@@ -33,7 +33,6 @@ from tollens.evidence import (
 )
 from tollens.outcomes import Outcome, sha256_of
 from tollens.project import Project
-from tollens.source import read_text
 from tollens.splice import append
 from tollens.standing import Standing, live, recorded
 from tollens.verdicts import Discharge, Kill, Status, Verdict, denominator
@@ -72,14 +71,15 @@ def record(project: Project, recordable: Recordable, *, always: bool = False) ->
     lock = project.cache() / "locks" / f"{recordable.contract.id}.lock"
     lock.parent.mkdir(exist_ok=True)
     with FileLock(lock):
-        contract = load(recordable.path, recordable.shown).contract
-        if contract.claims != recordable.contract.claims:
+        loaded = load(recordable.path, recordable.shown)
+        if loaded.contract.claims != recordable.contract.claims:
             raise RecordError(f"{recordable.shown}: its claims changed during the run")
-        refuse_moved_claims(contract, recordable.shown)
-        return _record(project, recordable, contract, always)
+        refuse_moved_claims(loaded.contract, recordable.shown)
+        return _record(project, recordable, loaded, always)
 
 
-def _record(project: Project, new: Recordable, contract: Contract, always: bool) -> Recorded:
+def _record(project: Project, new: Recordable, loaded: Loaded, always: bool) -> Recorded:
+    contract = loaded.contract
     path = project.evidence_path(contract.id)
     old, previous = read_replaceable(path)
     merged = merge(old, new, previous)
@@ -95,8 +95,7 @@ def _record(project: Project, new: Recordable, contract: Contract, always: bool)
     evidence = project.shown(path)
     entry = transition(contract, standing, evidence, sha256, new.run) if sha256 else None
     if entry is not None:
-        text = append(read_text(new.path, new.shown), _as_written(entry), new.shown)
-        write_atomically(new.path, text.encode())
+        write_atomically(new.path, append(loaded.source, _as_written(entry)).encode())
     return Recorded(live(contract, kept, new.today, new.saboteurs), kept, changed, entry)
 
 

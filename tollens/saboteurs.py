@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import inspect
 import mmap
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,9 +120,10 @@ class Planting:
         return reached_later if inspect.iscoroutinefunction(original) else reached
 
     def _references(self, original: Any, owner: Any) -> Iterator[tuple[Any, str]]:
+        inside = f"{self.root}{os.sep}"
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
-            if module is owner or not file or not Path(file).is_relative_to(self.root):
+            if module is owner or not str(file).startswith(inside):
                 continue
             for name, value in list(vars(module).items()):
                 if value is original:

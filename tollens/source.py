@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -20,7 +20,13 @@ from tollens.errors import ContractError, Finding
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_EVENTS = 60_000
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A parser that leaves it to `_scalar` what a plain scalar means."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
 
 Location = tuple[str | int, ...]
 
@@ -37,16 +43,21 @@ CORE_SCHEMA: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
         lambda text: float(text.replace(".", "")),
     ),
 )
+MAYBE_NO_STRING = re.compile(r"[~nNtTfF0-9.+-]|$")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed YAML text: its data, and the 1-based line on which each value's key stands."""
+    """A parsed YAML text: its data, and the 1-based line on which each value's key stands.
+
+    `root` is the parser's node, None for an empty text; its marks do not count a byte order mark.
+    """
 
     path: str
     text: str
     data: Any
     lines: Mapping[Location, int]
+    root: yaml.Node | None = field(repr=False, compare=False)
 
     def line(self, location: Location) -> int:
         """The line of `location`, or of the nearest enclosing value that is in the text."""
@@ -85,7 +96,7 @@ def parse(text: str, shown: str) -> Source:
     builder = _Builder(shown)
     try:
         _refuse_hostile(text, shown)
-        node = yaml.compose(text, Loader=LOADER)
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, shown, text) from error
     except yaml.reader.ReaderError as error:
@@ -93,7 +104,7 @@ def parse(text: str, shown: str) -> Source:
         found = f"the character U+{int(error.character):04X}"
         raise _refuse(shown, line, found, "printable characters") from error
     data = None if node is None else builder.build(node, ())
-    return Source(shown, text, data, builder.lines)
+    return Source(shown, text, data, builder.lines, node)
 
 
 def _refuse(
@@ -123,7 +134,7 @@ def _refuse_hostile(text: str, shown: str) -> None:
     and more values than a person wrote.
     """
     depth = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=LOADER)
+    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
     for count, event in enumerate(events):
         line = event.start_mark.line + 1
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -170,7 +181,7 @@ class _Builder:
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
-    if not node.style:
+    if not node.style and MAYBE_NO_STRING.match(node.value):
         for pattern, convert in CORE_SCHEMA:
             if pattern.fullmatch(node.value):
                 return convert(node.value)

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tollens.errors import ContractError, RecordError
-from tollens.source import LOADER, parse
+from tollens.source import Source, parse
 
 KEY = "status_history"
 BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
@@ -22,23 +22,23 @@ PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 RESERVED = frozenset({"null", "true", "false", "y", "n", "yes", "no", "on", "off"})
 
 
-def append(text: str, entry: Mapping[str, Any], shown: str) -> str:
-    """`text` with `entry` at the end of its `status_history`.
+def append(source: Source, entry: Mapping[str, Any]) -> str:
+    """The text of `source` with `entry` at the end of its `status_history`.
 
     Raises RecordError where the text is shaped so that nothing can be inserted safely.
     """
-    before = parse(text, shown).data
-    mark = "\ufeff" if text.startswith("\ufeff") else ""
-    body = text.removeprefix(mark)
-    at, inserted = _insertion(body, yaml.compose(body, Loader=LOADER), entry)
+    body = source.text.removeprefix("\ufeff")
+    mark = source.text.removesuffix(body)
+    at, inserted = _insertion(body, source.root, entry)
     after = mark + body[:at] + inserted + body[at:]
+    before = source.data
     expected = {**before, KEY: [*(before.get(KEY) or []), dict(entry)]}
     try:
-        grown = parse(after, shown).data == expected
+        grown = parse(after, source.path).data == expected
     except ContractError:
         grown = False
     if not grown:
-        raise RecordError(f"{shown}: cannot append to {KEY} here; write it as a block list")
+        raise RecordError(f"{source.path}: cannot append to {KEY} here; write it as a block list")
     return after
 
 

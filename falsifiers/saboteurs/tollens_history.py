@@ -10,10 +10,10 @@ def history_append_at_end_of_file(plant):
     """The entry goes to the end of the file, not to the end of the list."""
 
     def at_end(append):
-        def replacement(text, entry, shown):
+        def replacement(source, entry):
             row = yaml.safe_dump([dict(entry)], sort_keys=False)
-            key = "" if "status_history:" in text else "status_history:\n"
-            return f"{text.rstrip()}\n{key}{row}"
+            key = "" if "status_history:" in source.text else "status_history:\n"
+            return f"{source.text.rstrip()}\n{key}{row}"
 
         return replacement
 
@@ -33,8 +33,8 @@ def history_dumped(plant):
     """The contract is parsed, extended and dumped: comments and quotes are gone."""
 
     def dumped(append):
-        def replacement(text, entry, shown):
-            data = yaml.safe_load(text)
+        def replacement(source, entry):
+            data = yaml.safe_load(source.text)
             data["status_history"] = [*(data.get("status_history") or []), dict(entry)]
             return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
