@@ -7,6 +7,7 @@ import pytest
 
 REAL = os.environ.get("QWEN3_MOE_GGUF_PATH")
 SHAPE = os.environ.get("QWEN3_MOE_SHAPE_GGUF_PATH")  # synthetic, of the real one's shapes
+GIVEN = ["the given file"] if REAL or SHAPE else []  # a test's case more, with `shape_gguf`
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,10 @@ def tiny_dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gguf(tiny: Path) -> Path:
-    """The qwen3moe GGUF to judge: the real one at QWEN3_MOE_GGUF_PATH, else the embedded one."""
+    """The qwen3moe GGUF whose words to judge: the real one if it is given, else the embedded one.
+
+    Most tokens of a synthetic one of the true shapes spell nothing.
+    """
     return Path(REAL or tiny)
 
 

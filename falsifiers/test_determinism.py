@@ -20,6 +20,7 @@ from torch import Tensor
 import engine
 from engine.model import Model
 from falsifiers.cache_models import loader, some_ids
+from falsifiers.conftest import GIVEN
 from falsifiers.determinism_cases import FILES, SAMPLED, digests, tokens
 from falsifiers.differences import differing, relative_error
 
@@ -120,7 +121,10 @@ def test_other_seeds_give_other_tokens(observe, model):
 
 
 @pytest.mark.falsifies("FALSIFY-DETERMINISM-005")
-def test_greedy_needs_no_seed_and_takes_the_lowest_of_equals(observe, model):
+@pytest.mark.parametrize("name", ["grouped", *GIVEN])
+def test_greedy_needs_no_seed_and_takes_the_lowest_of_equals(request, observe, model, name):
+    if name in GIVEN:
+        model = engine.load(request.getfixturevalue("shape_gguf"))
     expected = drawn(model, 16)
     others = [{"seed": 1}, {"seed": 2}, {"seed": 1, **SAMPLED, "temperature": 0.0}]
     others += [{"seed": 1, "temperature": 1e-30}, {"seed": 2, "temperature": 1.0, "top_k": 1}]

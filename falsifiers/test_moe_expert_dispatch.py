@@ -1,8 +1,10 @@
 """Tries to refute the way of tokens through their experts, on 8 to 128 of them, top-1 to top-8.
 
-The oracle is a loop over tokens and experts in float64, written here with numpy alone.
+The oracle is a loop over tokens and experts in float64, written here with numpy alone. A file of
+the true shapes, where one is given, lends it a layer.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -12,12 +14,14 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from torch import Tensor
 
+import engine
 from engine import moe
 from engine.errors import TensorError
 from engine.model import dense_feed_forward
 from engine.moe import moe_feed_forward
 from engine.quant import quantise
 from engine.weights import Blocks, Floats, Weight
+from falsifiers.conftest import GIVEN
 from falsifiers.differences import relative_error
 
 SIZES = [(8, 1), (8, 8), (16, 2), (60, 4), (128, 8)]  # E, K
@@ -171,18 +175,37 @@ def test_a_token_does_not_depend_on_the_others(observe, x, count, k):
 
 
 @pytest.mark.falsifies("FALSIFY-MOE-DISPATCH-007")
-@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
-@pytest.mark.parametrize(("count", "k"), SIZES)
-def test_tokens_go_through_experts_as_in_a_naive_loop(observe, x, count, k, kind):
-    experts = Experts.drawn(count)
-    parts = [experts.gate, experts.up, experts.down]
-    raw = [quantise(part, kind).numpy().reshape(count, part.shape[1], -1) for part in parts]
-    decoded = [torch.from_numpy(dequantize(r, GGMLQuantizationType[kind])) for r in raw]
-    stacks = [
-        Blocks("w", (r.reshape(-1),), kind, tuple(part.shape))
-        for r, part in zip(raw, parts, strict=True)
-    ]
-    found = moe_feed_forward(x, Floats("router", experts.router), *stacks, k)
-    expected = naive(Experts(experts.router, *decoded), x, k)
+@pytest.mark.parametrize("case", [*itertools.product(SIZES, ("F32", "Q8_0")), *GIVEN], ids=str)
+def test_tokens_go_through_experts_as_in_a_naive_loop(request, observe, case):
+    if case in GIVEN:
+        router, stacks, k = first_layer(engine.load(request.getfixturevalue("shape_gguf")))
+    else:
+        (count, k), kind = case
+        router, stacks = encoded(Experts.drawn(count), kind)
+    x = torch.randn(TOKENS, router.shape[1], generator=torch.Generator().manual_seed(0))
+    found = moe_feed_forward(x, router, *stacks, k)
+    expected = naive(Experts(router.dequantise(), *map(decoded, stacks)), x, k)
     observe("max_relative_error", relative_error(found, expected))
     observe("tokens", len(x))
+
+
+def encoded(experts: Experts, kind: str) -> tuple[Weight, list[Blocks]]:
+    """The router, and the stacks of gate, up and down in blocks of `kind`."""
+    parts = [experts.gate, experts.up, experts.down]
+    stacks = [Blocks("w", (quantise(p, kind).numpy(),), kind, tuple(p.shape)) for p in parts]
+    return Floats("router", experts.router), stacks
+
+
+def first_layer(model: engine.Model) -> tuple[Weight, list[Blocks], int]:
+    """The router and the stacks of layer 0, and how many experts it chooses."""
+    names = [
+        f"blk.0.ffn_{part}.weight" for part in ("gate_inp", "gate_exps", "up_exps", "down_exps")
+    ]
+    router, *stacks = (model.weights[name] for name in names)
+    return router, stacks, model.config.expert_used_count
+
+
+def decoded(stack: Blocks) -> Tensor:
+    """A stack [E, out, in] as the `gguf` package decodes it."""
+    raw = stack.parts[0].reshape(*stack.shape[:2], -1)
+    return torch.from_numpy(dequantize(raw, GGMLQuantizationType[stack.type]))

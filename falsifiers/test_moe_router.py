@@ -1,7 +1,7 @@
 """The router's rule, from 8 to 128 experts and from top-1 to top-8, against float64 in numpy.
 
 The oracle subtracts the maximum, exponentiates, divides and sorts by hand; it shares no code and
-no library with the engine.
+no library with the engine. A file of the true shapes, where one is given, lends its routers.
 """
 
 import math
@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+import engine
 from engine.errors import TensorError
 from engine.moe import route
+from falsifiers.conftest import GIVEN
 
 SIZES = [(8, 1), (8, 8), (16, 2), (60, 4), (128, 8)]  # E, K
 TOKENS = 512
@@ -49,15 +51,32 @@ def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(params=SIZES, ids=lambda size: f"{size[1]} of {size[0]}")
-def size(request) -> tuple[int, int]:
-    return request.param
+@pytest.fixture(params=[*SIZES, *GIVEN], ids=lambda p: p if p in GIVEN else f"{p[1]} of {p[0]}")
+def case(request, random: np.random.Generator) -> tuple[tuple[int, int], np.ndarray]:
+    """E and K, and ordinary router logits, float32 [T, E]."""
+    if request.param in GIVEN:
+        model = engine.load(request.getfixturevalue("shape_gguf"))
+        size = model.config.expert_count, model.config.expert_used_count
+        return size, said_by_routers(model, random)
+    return request.param, random.normal(0, 3, (TOKENS, request.param[0])).astype(np.float32)
+
+
+def said_by_routers(model: engine.Model, random: np.random.Generator) -> np.ndarray:
+    """What the routers of all layers say, in turns, of tokens as a norm leaves them."""
+    count = model.config.block_count
+    x = random.normal(0, 1, (TOKENS, model.config.embedding_length)).astype(np.float32)
+    routers = [model.weights[f"blk.{i}.ffn_gate_inp.weight"].dequantise() for i in range(count)]
+    return np.concatenate([x[i::count] @ router.numpy().T for i, router in enumerate(routers)])
 
 
 @pytest.fixture
-def logits(random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Ordinary router logits: float32 [T, E]."""
-    return random.normal(0, 3, (TOKENS, size[0])).astype(np.float32)
+def size(case) -> tuple[int, int]:
+    return case[0]
+
+
+@pytest.fixture
+def logits(case) -> np.ndarray:
+    return case[1]
 
 
 @pytest.mark.falsifies("FALSIFY-MOE-ROUTER-001")

@@ -16,11 +16,10 @@ import engine
 from engine.quant import TYPES, dequantise
 from falsifiers import forward_cases, sample_models
 from falsifiers.altered import write_altered
-from falsifiers.conftest import REAL, SHAPE
+from falsifiers.conftest import GIVEN
 from falsifiers.forward_cases import Case
 from falsifiers.sample_models import write_model
 
-GIVEN = ["the given file"] if REAL or SHAPE else []
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 
