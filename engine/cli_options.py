@@ -13,12 +13,26 @@ from typing import Annotated, Any
 import typer
 
 from engine.errors import EngineError
+from engine.routes import ROUTES, Choice, choose
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A GGUF file or a HF folder.")]
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, cuda:1.")]
+RouteName = Annotated[
+    str,
+    typer.Option(
+        "--route", envvar="ENGINE_ROUTE", metavar="|".join(ROUTES), help="How to multiply."
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE.json", help="Write JSON there; - prints it.")
 ]
+
+
+def open_route(name: str, device: str) -> Choice:
+    """The route, said on stderr where it is not the fastest that the project has."""
+    choice = choose(name, device)
+    print(f"route: {choice.reason}", file=sys.stderr)
+    return choice
 
 
 def check_json(path: Path | None) -> None:

@@ -22,29 +22,35 @@ from engine.errors import EngineError, PromptError, naming
 from engine.gguf import Checkpoint
 from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
+from engine.route import Heads, Route
 from engine.weights import Blocks, Floats, Weight, linear
 
 Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
 Probe = Callable[[int | None, str, Tensor], None]  # takes layer (None outside), stage, what it made
 
 
-def load(path: str | Path, device: str = "cpu") -> "Model":
+def load(path: str | Path, device: str = "cpu", route: Route | None = None) -> "Model":
     """Open the GGUF file or HF folder at `path` and check its tensors, names and shapes.
 
-    Raises `FormatError` for the file or its metadata, `TensorError` for a tensor, and
-    `EngineError` for a device that is not there. No weight is decoded yet.
+    Without a `route`, of `engine.routes.choose`, the model takes the plain one. Raises
+    `FormatError` for the file or its metadata, `TensorError` for a tensor, and `EngineError` for a
+    device that is not there. No weight is decoded yet.
     """
-    return Model.from_checkpoint(open_checkpoint(path), device)
+    return Model.from_checkpoint(open_checkpoint(path), device, route)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one forward pass hands from layer to layer: angles [T, D/2], the cache, who looks on."""
+    """What one forward pass hands from layer to layer: angles [T, D/2], the cache, who looks on.
+
+    Where there is a route there is a cache.
+    """
 
     cos: Tensor
     sin: Tensor
     cache: KVCache | None = None
     probe: Probe | None = None
+    route: Route | None = None
 
     def see(self, layer: int | None) -> See:
         """The `See` of one layer."""
@@ -53,26 +59,33 @@ class Pass:
 
 
 class Model:
-    """A model ready to run. `weights` are by the file's names; `config` is read at each use."""
+    """A model ready to run. `weights` are by the file's names; `config` is read at each use.
+
+    `route` is how `forward` multiplies, None for the plain route.
+    """
 
     def __init__(
         self,
         config: ModelConfig,
         weights: dict[str, Weight],
         device: torch.device | str = "cpu",
+        route: Route | None = None,
     ) -> None:
         self.config = config
         self.weights = weights
         self.device = torch.device(device)
+        self.route = route
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, device: str = "cpu") -> "Model":
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, device: str = "cpu", route: Route | None = None
+    ) -> "Model":
         """From a file or folder that is open already."""
         with naming(checkpoint.path):
             config = ModelConfig.from_metadata(checkpoint.metadata)
             check_tensors(config, checkpoint.tensors)
         weights: dict[str, Weight] = {n: Blocks(n, *t) for n, t in checkpoint.tensors.items()}
-        return cls(config, weights, _device(device))
+        return cls(config, weights, _device(device), route)
 
     def to_float(self, *, trainable: bool = False) -> "Model":
         """The same model with every weight decoded once, as float32 tensors on its device.
@@ -102,7 +115,7 @@ class Model:
 
         Gradients reach the weights that require them.
         """
-        return self._run(ids, None, last_only=False, probe=None)
+        return self._run(ids, None, last_only=False)
 
     @torch.no_grad()
     def forward(
@@ -119,30 +132,38 @@ class Model:
         Raises `PromptError` for ids that are none, outside the vocabulary or beyond the context,
         and where the cache is full.
         """
-        return self._run(ids, cache, last_only=last_only, probe=probe)
+        if self.route is not None and cache is None:
+            cache = self.new_cache(len(ids))
+        return self._run(ids, cache, last_only=last_only, probe=probe, route=self.route)
 
     def _run(
-        self, ids: Ids, cache: KVCache | None, *, last_only: bool, probe: Probe | None
+        self,
+        ids: Ids,
+        cache: KVCache | None,
+        *,
+        last_only: bool,
+        probe: Probe | None = None,
+        route: Route | None = None,
     ) -> Tensor:
         start = 0 if cache is None else cache.length
         ids = torch.as_tensor(ids)
         check_ids(ids, start, self.config)
         count = ids.shape[-1]
         positions = torch.arange(start, start + count, device=self.device)
-        step = Pass(*rope.tables(self.config, positions), cache, probe)
+        step = Pass(*rope.tables(self.config, positions), cache, probe, route)
         x = self._embed(ids)  # [..., T, H]
+        made: Tensor | None = None
         for layer in range(self.config.block_count):
-            x = run_layer(self, layer, x, step)
+            x, made = run_layer(self, layer, x, made, step)
         if cache is not None:
             cache.advance(count)
-        x = self.norm("output_norm", x[..., -1:, :] if last_only else x)
-        logits = linear(x, self.output())  # [..., T, V]
+        if last_only:
+            x, made = x[..., -1:, :], None if made is None else made[..., -1:, :]
+        _, x = add_norm(self, "output_norm", x, made, step)
+        output = self.output()
+        logits = linear(x, output) if route is None else route.linear(x, [output])[0]  # [..., T, V]
         step.see(None)("output", logits)
         return logits
-
-    def norm(self, name: str, x: Tensor) -> Tensor:
-        """RMSNorm of x [..., n] by the gain `name` [n]."""
-        return rms_norm(x, self.weight(name).dequantise(self.device), self.config.rms_epsilon)
 
     def output(self) -> Weight:
         """The matrix [V, H] to logits: the embedding's where the file has none of its own."""
@@ -154,19 +175,34 @@ class Model:
         return rows.reshape(*ids.shape, -1)
 
 
-def run_layer(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
-    """One layer with its two residual connections: [..., T, H] to [..., T, H]."""
+def run_layer(
+    model: Model, layer: int, x: Tensor, made: Tensor | None, step: Pass
+) -> tuple[Tensor, Tensor]:
+    """One layer: [..., T, H] to [..., T, H].
+
+    Takes and returns the residual stream and what the last block made, not yet added to it.
+    """
     see = step.see(layer)
-    normed = model.norm(f"blk.{layer}.attn_norm", x)
+    x, normed = add_norm(model, f"blk.{layer}.attn_norm", x, made, step)
     see("attn_norm", normed)
     mixed = attend(model, layer, normed, step)
     see("attn_out", mixed)
-    x = x + mixed
-    normed = model.norm(f"blk.{layer}.ffn_norm", x)
+    x, normed = add_norm(model, f"blk.{layer}.ffn_norm", x, mixed, step)
     see("ffn_norm", normed)
-    made = feed_forward(model, layer, normed, see)
+    made = feed_forward(model, layer, normed, see, step.route)
     see("ffn_out", made)
-    return x + made
+    return x, made
+
+
+def add_norm(
+    model: Model, name: str, x: Tensor, made: Tensor | None, step: Pass
+) -> tuple[Tensor, Tensor]:
+    """x with what a block made added to it, and its RMSNorm by the gain `name`."""
+    gain, epsilon = model.weight(name), model.config.rms_epsilon
+    if step.route is not None:
+        return step.route.norm(x, made, gain, epsilon)
+    x = x if made is None else x + made
+    return x, rms_norm(x, gain.dequantise(x.device), epsilon)
 
 
 def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
@@ -194,16 +230,25 @@ def attention(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
 def attend(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
     """The attention block of one layer: [..., T, H] to [..., T, H]."""
     c, block = model.config, f"blk.{layer}"
-    projected = [project(model, f"{block}.attn_{part}", x) for part in "qkv"]
+    names = [f"{block}.attn_{part}" for part in "qkv"]
+    output = model.weight(f"{block}.attn_output")
+    if step.route is not None and step.cache is not None:
+        projected = _project_together(model, names, x, step.route)
+        step.see(layer)("qkv", torch.cat(projected, dim=-1))
+        angles = (step.cos, step.sin)
+        mixed = step.route.attend(projected, heads(model, layer), angles, step.cache)
+        return step.route.linear(mixed, [output])[0]
+    projected = [project(model, name, x) for name in names]
     step.see(layer)("qkv", torch.cat(projected, dim=-1))
     q, k, v = (_heads(each, c.key_length) for each in projected)  # [..., heads, T, D]
     if c.has_qk_norm:  # before RoPE
-        q, k = model.norm(f"{block}.attn_q_norm", q), model.norm(f"{block}.attn_k_norm", k)
+        q_gain, k_gain = (model.weight(f"{block}.attn_{n}_norm").dequantise(x.device) for n in "qk")
+        q, k = rms_norm(q, q_gain, c.rms_epsilon), rms_norm(k, k_gain, c.rms_epsilon)
     q, k = rope.rotate(q, step.cos, step.sin), rope.rotate(k, step.cos, step.sin)
     if step.cache is not None:
         k, v = step.cache.append(layer, k, v)
     mixed = attention(q, k, v, c.window(layer)).transpose(-3, -2).flatten(-2)  # [..., T, heads * D]
-    return linear(mixed, model.weight(f"{block}.attn_output"))
+    return linear(mixed, output)
 
 
 def project(model: Model, name: str, x: Tensor) -> Tensor:
@@ -212,21 +257,48 @@ def project(model: Model, name: str, x: Tensor) -> Tensor:
     return linear(x, model.weight(name), bias)
 
 
+def _project_together(model: Model, names: Sequence[str], x: Tensor, route: Route) -> list[Tensor]:
+    made = route.linear(x, [model.weight(name) for name in names])
+    if not model.config.has_qkv_bias:
+        return made
+    biases = (model.weight(name, "bias").dequantise(x.device) for name in names)
+    return [y + bias for y, bias in zip(made, biases, strict=True)]
+
+
+def heads(model: Model, layer: int) -> Heads:
+    """How a route lays out the attention of `layer`."""
+    c, block = model.config, f"blk.{layer}"
+    q_gain, k_gain = (
+        model.weight(f"{block}.attn_{n}_norm") if c.has_qk_norm else None for n in "qk"
+    )
+    sizes = (c.head_count, c.head_count_kv, c.key_length, c.window(layer))
+    return Heads(layer, *sizes, q_gain, k_gain, c.rms_epsilon)
+
+
 def _heads(x: Tensor, size: int) -> Tensor:
     """[..., T, n * D] -> [..., n, T, D]"""
     return x.reshape(*x.shape[:-1], -1, size).transpose(-3, -2)
 
 
-def feed_forward(model: Model, layer: int, x: Tensor, see: See = unseen) -> Tensor:
-    """The feed-forward block of one layer, [..., T, H] to the same: the one dispatch."""
-    block = f"blk.{layer}"
+def feed_forward(
+    model: Model, layer: int, x: Tensor, see: See = unseen, route: Route | None = None
+) -> Tensor:
+    """The feed-forward block of one layer, [..., T, H] to the same: the one dispatch.
+
+    A trace that looks inside sees the plain route's numbers.
+    """
+    block, fast = f"blk.{layer}", route if see is unseen else None
     if not model.config.is_moe:
         gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in ("gate", "up", "down"))
+        if fast is not None:
+            return fast.swiglu(x, gate, up, down)
         return dense_feed_forward(x, gate, up, down, see)
     parts = ("gate_inp", "gate_exps", "up_exps", "down_exps")
     router, gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in parts)
-    tokens = x.reshape(-1, x.shape[-1])  # a router knows no batch
     used = model.config.expert_used_count
+    if fast is not None:
+        return fast.experts(x, router, gate, up, down, used)
+    tokens = x.reshape(-1, x.shape[-1])  # a router knows no batch
     return moe.moe_feed_forward(tokens, router, gate, up, down, used, see).reshape(x.shape)
 
 

@@ -1,0 +1,66 @@
+"""What a fast route offers the forward pass: the places where nearly all of a pass's time goes.
+
+Knows shapes; knows nothing of layers or architectures. Without a route `engine.model` decodes
+weights and multiplies in float32: that plain route is the reference that every route here is held
+against. All tensors are float32 on the model's device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from engine.cache import KVCache
+from engine.weights import Weight
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How attention is laid out in one layer; the gains [D] are those of Q and K before RoPE."""
+
+    layer: int
+    count: int
+    kv_count: int
+    size: int  # D
+    window: int = 0  # positions that a query sees, its own included; 0 for all
+    q_gain: Weight | None = None
+    k_gain: Weight | None = None
+    epsilon: float = 0.0
+
+
+class Route(Protocol):
+    """Multiplies by the blocks as they lie in the file; one token at a time or many."""
+
+    @property
+    def name(self) -> str:
+        """What runs, for a person to read: `avx2, 2 threads`."""
+
+    def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
+        """x [T, in] times each weight [out, in] transposed: [T, out] each."""
+
+    def norm(
+        self, x: Tensor, delta: Tensor | None, gain: Weight, epsilon: float
+    ) -> tuple[Tensor, Tensor]:
+        """x + delta, [T, H], and its RMSNorm by `gain` [H]."""
+
+    def attend(
+        self,
+        projected: Sequence[Tensor],
+        heads: Heads,
+        angles: tuple[Tensor, Tensor],
+        cache: KVCache,
+    ) -> Tensor:
+        """Queries, keys and values [T, heads * D] as projected: normed, turned by `angles`
+        (cosine and sine [T, D/2]), put into the cache after its `length` positions, attended.
+
+        Returns [T, heads * D].
+        """
+
+    def experts(
+        self, x: Tensor, router: Weight, gate: Weight, up: Weight, down: Weight, k: int
+    ) -> Tensor:
+        """x [T, H] through the `k` experts of each token, as `engine.moe.moe_feed_forward`."""
+
+    def swiglu(self, x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
+        """x [T, H] through one dense SwiGLU: [T, H]."""
