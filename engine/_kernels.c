@@ -27,8 +27,13 @@
 typedef uint8_t u8x32 __attribute__((vector_size(32)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef int8_t i8x32 __attribute__((vector_size(32)));
+typedef int8_t i8x16 __attribute__((vector_size(16)));
+typedef uint64_t u64x2 __attribute__((vector_size(16)));
 typedef int16_t i16x16 __attribute__((vector_size(32)));
+typedef int16_t i16x8 __attribute__((vector_size(16)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
+typedef int32_t i32x4 __attribute__((vector_size(16)));
+typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x8 __attribute__((vector_size(32)));
 
 /* engine/kernels.py has the same numbers. A block is GROUPS times 32 weights in BYTES bytes. */
@@ -36,18 +41,21 @@ enum { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K };
 #define BYTES(type) \
     ((type) == Q4_0 ? 18 : (type) == Q8_0 ? 34 : (type) == Q4_K ? 144 : (type) == Q5_K ? 176 : 210)
 #define GROUPS(type) ((type) == Q4_0 || (type) == Q8_0 ? 1 : 8)
-#define HALVES(type) ((type) == Q6_K ? 2 : 1) /* a factor for every 32 / HALVES weights */
+#define HALVES(type) ((type) == Q6_K ? 2 : 1) /* a scale for every 32 / HALVES weights */
+#define SIGNED(type) (GROUPS(type) == 1)
 
 enum { TILE = 16, LANES = 8 }; /* rows decoded at once; tokens that are multiplied at once */
 
-/* Numbers in 8 bits: x = d * q, a d for every 32; d * (sum of q) for every 16 and every 32. */
+/* Numbers in 8 bits: x = d * q, a d for every 256, or 32 where weights come in blocks of 32; sums of
+ * q for every 16 and every 32. */
 typedef struct {
     int8_t *q;
-    float *d, *sum16, *sum32;
+    float *d;
+    int16_t *sum16, *sum32;
 } activation;
 
-/* The tokens that some rows meet: groups of 8 in lanes, q [columns / 4][8][4] and d, sum16 and
- * sum32 [..][8], and a few that are multiplied one by one. */
+/* The tokens that some rows meet: groups of 8 in lanes, q [columns / 4][8][4], d [..][8], sum16 and
+ * sum32 [../ 2][8][2], and a few that are multiplied one by one. */
 typedef struct {
     int groups, rest;
     activation *lanes;
@@ -56,10 +64,9 @@ typedef struct {
 
 /* Kernels of one instruction path. */
 typedef struct {
-    void (*quantise)(const float *x, int64_t n, activation to);
+    void (*quantise)(const float *x, int64_t n, int64_t size, activation to);
     void (*tile)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
                  const panel *x, float *y, int64_t width, uint8_t *scratch);
-    void (*decode_row)(int type, const uint8_t *row, int64_t columns, float *to);
     float (*dot)(const float *a, const float *b, int64_t n);
     void (*norm)(const float *x, const float *gain, float epsilon, int64_t n, float *to);
     void (*rotate)(float *x, const float *cos, const float *sin, int64_t half);
@@ -156,14 +163,14 @@ static activation take_activation(arena *a, int64_t count, int64_t columns)
     activation x;
     x.q = take(a, n);
     x.d = take(a, n / 32 * 4);
-    x.sum16 = take(a, n / 16 * 4);
-    x.sum32 = take(a, n / 32 * 4);
+    x.sum16 = take(a, n / 16 * 2);
+    x.sum32 = take(a, n / 32 * 2);
     return x;
 }
 
 static activation at(activation x, int64_t token, int64_t columns)
 {
-    const int64_t g = token * (columns / 32);
+    const int64_t g = token * (columns / 32); /* places for d are left out where it is for 256 */
     return (activation){x.q + token * columns, x.d + g, x.sum16 + 2 * g, x.sum32 + g};
 }
 
@@ -178,7 +185,7 @@ static workspace take_workspace(arena *a, int64_t columns, int64_t tokens)
 {
     workspace w;
     w.width = (tokens + LANES - 1) / LANES * LANES + LANES;
-    w.decoded = take(a, (size_t)(TILE * columns * 2));
+    w.decoded = take(a, (size_t)(TILE * (2 * columns + 256))); /* whole numbers, and their heads */
     w.y[0] = take(a, (size_t)(TILE * w.width * 4));
     w.y[1] = take(a, (size_t)(TILE * w.width * 4));
     return w;
@@ -203,11 +210,11 @@ static void lay_in_lanes(activation x, const int32_t *tokens, int count, int64_t
             else
                 memset(to.q + 4 * (LANES * i + lane), 0, 4);
         for (int64_t g = 0; g < groups; g++) {
-            to.d[LANES * g + lane] = used ? from.d[g] : 0.0f;
-            to.sum32[LANES * g + lane] = used ? from.sum32[g] : 0.0f;
+            to.d[LANES * g + lane] = used ? from.d[g] : 0.0f; /* for blocks of 256, too many */
+            to.sum32[2 * (LANES * (g / 2) + lane) + g % 2] = used ? from.sum32[g] : 0;
         }
         for (int64_t g = 0; g < 2 * groups; g++)
-            to.sum16[LANES * g + lane] = used ? from.sum16[g] : 0.0f;
+            to.sum16[2 * (LANES * (g / 2) + lane) + g % 2] = used ? from.sum16[g] : 0;
     }
 }
 
@@ -246,12 +253,18 @@ typedef struct {
     int64_t type, rows, columns;
 } matrix;
 
-static int64_t row_bytes(const matrix *m)
+static int64_t block_of(const matrix *m)
 {
-    return m->columns / (32 * GROUPS(m->type)) * BYTES(m->type);
+    return 32 * GROUPS(m->type);
 }
 
-/* y[i] [tokens][rows] = x [tokens][columns] times matrices[i] transposed, all of the same columns.
+static int64_t row_bytes(const matrix *m)
+{
+    return m->columns / block_of(m) * BYTES(m->type);
+}
+
+/* y[i] [tokens][rows] = x [tokens][columns] times matrices[i] transposed; all have the same columns
+ * and the same size of block.
  * Each function with a scratch returns the bytes that it needs there; if `room` is less, it does
  * no more. */
 size_t engine_linear(void *scratch, size_t room, int path_number, int threads, int count,
@@ -280,7 +293,7 @@ size_t engine_linear(void *scratch, size_t room, int path_number, int threads, i
     {
 #pragma omp for
         for (int64_t t = 0; t < tokens; t++) {
-            k->quantise(x + t * columns, columns, at(whole, t, columns));
+            k->quantise(x + t * columns, columns, block_of(matrices), at(whole, t, columns));
             all[t] = (int32_t)t;
         }
 #pragma omp for
@@ -381,7 +394,7 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
         const workspace w = spaces[omp_get_thread_num()];
 #pragma omp for nowait
         for (int64_t t = 0; t < tokens; t++)
-            k->quantise(x + t * hidden, hidden, at(whole, t, hidden));
+            k->quantise(x + t * hidden, hidden, block_of(gate), at(whole, t, hidden));
         if (router) {
 #pragma omp for
             for (int64_t i = 0; i < tokens * experts; i++)
@@ -441,7 +454,7 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
         }
 #pragma omp for
         for (int64_t s = 0; s < slots; s++)
-            k->quantise(made + s * width, width, at(inner, s, width));
+            k->quantise(made + s * width, width, block_of(down), at(inner, s, width));
 #pragma omp for schedule(dynamic)
         for (int i = 0; i < count; i++) {
             const int e = active[i];
@@ -530,12 +543,4 @@ size_t engine_attend(void *scratch, size_t room, int path_number, int threads, c
         }
     }
     return a.used;
-}
-
-/* Rows of an encoded matrix as floats: [count][columns]. */
-void engine_rows(int path_number, const matrix *m, const int64_t *ids, int64_t count, float *to)
-{
-    for (int64_t i = 0; i < count; i++)
-        path_of(path_number)->decode_row((int)m->type, m->data + ids[i] * row_bytes(m), m->columns,
-                                         to + i * m->columns);
 }

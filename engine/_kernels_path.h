@@ -1,8 +1,8 @@
 /* The kernels, for one instruction path. Included by _kernels.c once for each, with PATH(name) as
- * the path's own name and DOT_* as its integer products.
+ * the path's own name.
  *
- * Every path does the same arithmetic in the same order: whole numbers are exact, and floats are
- * multiplied and added in 8 lanes and never fused. So all paths give the same bits.
+ * Every path does the same arithmetic in the same order: products are whole numbers and so exact,
+ * and floats are multiplied and added in 8 lanes and never fused. So all paths give the same bits.
  */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -11,6 +11,7 @@
 
 INLINE u8x32 PATH(load_u8)(const void *p) { u8x32 v; memcpy(&v, p, 32); return v; }
 INLINE i8x32 PATH(load_i8)(const void *p) { i8x32 v; memcpy(&v, p, 32); return v; }
+INLINE i16x16 PATH(load_i16)(const void *p) { i16x16 v; memcpy(&v, p, 32); return v; }
 INLINE f32x8 PATH(load_f)(const void *p) { f32x8 v; memcpy(&v, p, 32); return v; }
 INLINE f32x8 PATH(load_some)(const float *p, int n) /* the first n, and zeros */
 {
@@ -20,7 +21,8 @@ INLINE f32x8 PATH(load_some)(const float *p, int n) /* the first n, and zeros */
 }
 INLINE void PATH(store_f)(void *p, f32x8 v) { memcpy(p, &v, 32); }
 INLINE f32x8 PATH(splat)(float x) { return (f32x8){x, x, x, x, x, x, x, x}; }
-INLINE f32x8 PATH(halves)(float x, float y) { return (f32x8){x, x, x, x, y, y, y, y}; }
+INLINE i32x8 PATH(splat_i)(int32_t x) { return (i32x8){x, x, x, x, x, x, x, x}; }
+INLINE i32x8 PATH(splat_at)(const void *p) { int32_t x; memcpy(&x, p, 4); return PATH(splat_i)(x); }
 INLINE f32x8 PATH(to_f)(i32x8 v) { return __builtin_convertvector(v, f32x8); }
 INLINE f32x8 PATH(pick)(i32x8 mask, f32x8 yes, f32x8 no)
 {
@@ -31,54 +33,39 @@ INLINE float PATH(sum)(f32x8 v)
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
-/* What a lane's products are added up in, `mac` adds four products of u8 and i8 (i8 and i8, the
- * right one not -128, for Q8_0) to each lane, ROOM(type) says how often, `widen` gives 32 bits. */
-#if PATH_IS_AVX512
-#define ROOM(type) 8
-typedef i32x8 PATH(acc);
-INLINE i32x8 PATH(mac)(int type, i32x8 t, u8x32 w, i8x32 x)
-{
-    const __m256i v = type == Q8_0 ? _mm256_abs_epi8((__m256i)w) : (__m256i)w;
-    const __m256i y = type == Q8_0 ? _mm256_sign_epi8((__m256i)x, (__m256i)w) : (__m256i)x;
-    return (i32x8)_mm256_dpbusd_epi32((__m256i)t, v, y);
-}
-INLINE i32x8 PATH(widen)(i32x8 t) { return t; }
-#elif PATH_IS_AVX2
+/* What a lane's products are added up in: `mac` adds four products of u8 and i8 to each lane (of i8
+ * and i8, the right one not -128, where SIGNED(type)), at most ROOM(type) times. `widen` gives 32
+ * bits, times scales as `spread` lays them out, or `nth` from the nth of each 8: in 4 lanes that
+ * of the first, in 4 that of the second. `pairs` adds up two products each. */
+#if PATH_IS_AVX2
 /* 16 bits hold 8 * 2 * 15 * 127, 4 * 2 * 31 * 127, 2 * 2 * 63 * 127, 2 * 128 * 127. */
-#define ROOM(type) ((type) == Q4_K || (type) == Q4_0 ? 8 : (type) == Q5_K ? 4 : (type) == Q6_K ? 2 : 1)
+#define ROOM(type) ((type) == Q5_K ? 4 : (type) == Q6_K ? 2 : (type) == Q8_0 ? 1 : 8)
 typedef i16x16 PATH(acc);
-INLINE i16x16 PATH(mac)(int type, i16x16 t, u8x32 w, i8x32 x)
-{
-    const __m256i v = type == Q8_0 ? _mm256_abs_epi8((__m256i)w) : (__m256i)w;
-    const __m256i y = type == Q8_0 ? _mm256_sign_epi8((__m256i)x, (__m256i)w) : (__m256i)x;
-    return t + (i16x16)_mm256_maddubs_epi16(v, y);
-}
-INLINE i32x8 PATH(widen)(i16x16 t)
-{
-    return (i32x8)_mm256_madd_epi16((__m256i)t, _mm256_set1_epi16(1));
-}
 #else
 #define ROOM(type) 8
 typedef i32x8 PATH(acc);
-INLINE i32x8 PATH(mac)(int type, i32x8 t, u8x32 w, i8x32 x)
-{
-    for (int i = 0; i < 8; i++)
-        for (int j = 4 * i; j < 4 * i + 4; j++)
-            t[i] += (type == Q8_0 ? (int8_t)w[j] : w[j]) * x[j];
-    return t;
-}
-INLINE i32x8 PATH(widen)(i32x8 t) { return t; }
 #endif
 
-#if PATH_IS_AVX512 || PATH_IS_AVX2
-INLINE f32x8 PATH(u8_to_f)(uint64_t bytes)
+#if PATH_IS_AVX2 || PATH_IS_AVX512
+INLINE PATH(acc) PATH(mac)(int type, PATH(acc) t, u8x32 w, i8x32 x)
 {
-    return (f32x8)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes)));
+    const __m256i v = SIGNED(type) ? _mm256_abs_epi8((__m256i)w) : (__m256i)w;
+    const __m256i y = SIGNED(type) ? _mm256_sign_epi8((__m256i)x, (__m256i)w) : (__m256i)x;
+#if PATH_IS_AVX2
+    return t + (i16x16)_mm256_maddubs_epi16(v, y);
+#else
+    return (i32x8)_mm256_dpbusd_epi32((__m256i)t, v, y);
+#endif
 }
-INLINE f32x8 PATH(i8_to_f)(uint64_t bytes)
+INLINE i32x8 PATH(pairs)(i16x16 a, i16x16 b)
 {
-    return (f32x8)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128((int64_t)bytes)));
+    return (i32x8)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 }
+INLINE i32x4 PATH(pairs4)(i16x8 a, i16x8 b)
+{
+    return (i32x4)_mm_madd_epi16((__m128i)a, (__m128i)b);
+}
+INLINE i16x16 PATH(to_i16)(i8x16 v) { return (i16x16)_mm256_cvtepi8_epi16((__m128i)v); }
 INLINE void PATH(store_i8)(int8_t *p, i32x8 v)
 {
     const __m128i low = _mm256_castsi256_si128((__m256i)v);
@@ -92,20 +79,28 @@ INLINE float PATH(half)(const uint8_t *p)
     return _cvtsh_ss(bits);
 }
 #else
-INLINE f32x8 PATH(u8_to_f)(uint64_t bytes)
+INLINE i32x8 PATH(mac)(int type, i32x8 t, u8x32 w, i8x32 x)
 {
-    f32x8 v;
     for (int i = 0; i < 8; i++)
-        v[i] = (float)(uint8_t)(bytes >> 8 * i);
+        for (int j = 4 * i; j < 4 * i + 4; j++)
+            t[i] += (SIGNED(type) ? (int8_t)w[j] : w[j]) * x[j];
+    return t;
+}
+INLINE i32x8 PATH(pairs)(i16x16 a, i16x16 b)
+{
+    i32x8 v;
+    for (int i = 0; i < 8; i++)
+        v[i] = a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
     return v;
 }
-INLINE f32x8 PATH(i8_to_f)(uint64_t bytes)
+INLINE i32x4 PATH(pairs4)(i16x8 a, i16x8 b)
 {
-    f32x8 v;
-    for (int i = 0; i < 8; i++)
-        v[i] = (float)(int8_t)(bytes >> 8 * i);
+    i32x4 v;
+    for (int i = 0; i < 4; i++)
+        v[i] = a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
     return v;
 }
+INLINE i16x16 PATH(to_i16)(i8x16 v) { return __builtin_convertvector(v, i16x16); }
 INLINE void PATH(store_i8)(int8_t *p, i32x8 v)
 {
     for (int i = 0; i < 8; i++)
@@ -120,10 +115,37 @@ INLINE float PATH(half)(const uint8_t *p)
         const float x = (float)size * 0x1p-24f;
         return sign ? -x : x;
     }
-    const uint32_t wide = sign | (size >= 0x7c00 ? (size << 13) | 0x7f800000 : (size << 13) + 0x38000000);
+    const uint32_t exponent = size < 0x7c00 ? 0x38000000 : 0x70000000; /* or infinity and NaN */
+    const uint32_t wide = sign | ((size << 13) + exponent);
     float x;
     memcpy(&x, &wide, 4);
     return x;
+}
+#endif
+
+#if PATH_IS_AVX2
+enum { PATH(one) = 0x10001 }; /* the scale 1 */
+INLINE i32x8 PATH(widen)(i16x16 t, i32x8 scales) { return PATH(pairs)(t, (i16x16)scales); }
+INLINE i32x8 PATH(spread)(i16x8 v) /* each in both halves of 32 bits */
+{
+    const __m256i twice = _mm256_permute4x64_epi64(_mm256_castsi128_si256((__m128i)v), 0x50);
+    return (i32x8)_mm256_unpacklo_epi16(twice, twice);
+}
+INLINE i32x8 PATH(nth)(i16x16 scales, int n)
+{
+    return (i32x8)_mm256_shuffle_epi8((__m256i)scales, _mm256_set1_epi16((short)(0x0100 + 0x0202 * n)));
+}
+#else
+enum { PATH(one) = 1 };
+INLINE i32x8 PATH(widen)(i32x8 t, i32x8 scales) { return t * scales; }
+INLINE i32x8 PATH(spread)(i16x8 v)
+{
+    return (i32x8){v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]};
+}
+INLINE i32x8 PATH(nth)(i16x16 scales, int n)
+{
+    const int32_t a = scales[n], b = scales[8 + n];
+    return (i32x8){a, a, a, a, b, b, b, b};
 }
 #endif
 
@@ -230,38 +252,25 @@ static void PATH(swiglu)(const float *gate, const float *up, int64_t n, float *t
 
 /* --- blocks ----------------------------------------------------------------------------------- */
 
-/* A weight is a * q - m: its factors a and m for every 32 / HALVES(type) weights, of `groups` (at
- * most 8) times 32; what is beyond them is 0. */
-INLINE void PATH(factors)(int type, const uint8_t *p, int groups, f32x8 *a, f32x8 *m)
+/* A weight of a K type is d * scale * q - dmin * minimum, with 8 scales and minima of 32 weights
+ * each, or for Q6_K d * scale * (q - 32), with 16 scales of 16. */
+
+/* Bytes 4 to 15 of Q4_K and Q5_K, 8 scales and 8 minima of 6 bits: scales 0 to 3, minima 0 to 3,
+ * then both from 4 to 7. */
+INLINE i16x16 PATH(six_bits)(const uint8_t *p)
 {
-    if (type == Q4_K || type == Q5_K) { /* bytes 4 to 15: 8 scales and 8 minima of 6 bits */
-        uint64_t both, high = 0;
-        memcpy(&both, p + 4, 8);
-        memcpy(&high, p + 12, 4);
-        const uint64_t first = both & 0x3f3f3f3f3f3f3f3f; /* scales 0 to 3, minima 0 to 3 */
-        const uint64_t second =                           /* 4 to 7 */
-            ((high | high << 28) & 0x0f0f0f0f0f0f0f0f) | ((both >> 2) & 0x3030303030303030);
-        const f32x8 d = PATH(halves)(PATH(half)(p), PATH(half)(p + 2));
-        const f32x8 x = PATH(u8_to_f)(first) * d, y = PATH(u8_to_f)(second) * d;
-        *a = __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11);
-        *m = __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15);
-    } else if (type == Q6_K) {
-        for (int h = 0; h < 2; h++) {
-            uint64_t scales;
-            memcpy(&scales, p + 192 + 8 * h, 8);
-            a[h] = PATH(i8_to_f)(scales) * PATH(half)(p + 208);
-            m[h] = a[h] * 32.0f;
-        }
-    } else { /* Q8_0, Q4_0: a block is a group */
-        float d[8] = {0};
-        for (int g = 0; g < groups; g++)
-            d[g] = PATH(half)(p + BYTES(type) * g);
-        *a = PATH(load_f)(d);
-        *m = *a * (type == Q8_0 ? 0.0f : 8.0f);
-    }
+    uint64_t both, high = 0;
+    memcpy(&both, p, 8);
+    memcpy(&high, p + 8, 4);
+    return PATH(to_i16)((i8x16)(u64x2){
+        both & 0x3f3f3f3f3f3f3f3f,
+        ((high | high << 28) & 0x0f0f0f0f0f0f0f0f) | ((both >> 2) & 0x3030303030303030),
+    });
 }
 
-/* Their whole numbers q, from 0 on, or with a sign for Q8_0; what is beyond is undefined. */
+INLINE i8x16 PATH(bytes)(const void *p) { i8x16 v; memcpy(&v, p, 16); return v; }
+
+/* The whole numbers q of `groups` (at most 8) times 32 weights, with a sign where SIGNED(type). */
 INLINE void PATH(numbers)(int type, const uint8_t *p, int groups, u8x32 *q)
 {
     if (type == Q4_K || type == Q5_K) {
@@ -277,7 +286,7 @@ INLINE void PATH(numbers)(int type, const uint8_t *p, int groups, u8x32 *q)
         const u8x32 high = PATH(load_u8)(p + 16);
 #pragma GCC unroll 8
         for (int g = 0; g < 8; g++)
-            q[g] |= ((high >> g) & 1) << 4;
+            q[g] |= (g < 4 ? high << (4 - g) : high >> (g - 4)) & 16;
     } else if (type == Q6_K) {
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
@@ -302,177 +311,227 @@ INLINE void PATH(numbers)(int type, const uint8_t *p, int groups, u8x32 *q)
             const u8x16 low = v & 15, high = v >> 4;
             q[g] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
                                            14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
-                                           28, 29, 30, 31);
+                                           28, 29, 30, 31) - 8;
         }
     }
 }
 
 /* --- activations ------------------------------------------------------------------------------ */
 
-/* n floats to 8 bits: x = d * q, d for every 32; and sums of d * q over every 16 and every 32. */
-static void PATH(quantise)(const float *x, int64_t n, activation to)
+/* n floats to 8 bits: x = d * q, d for each `size` (256 or 32), and sums of q. What is not finite
+ * makes its d NaN, so that no product with it is a number. */
+static void PATH(quantise)(const float *x, int64_t n, int64_t size, activation to)
 {
-    for (int64_t g = 0; g < n / 32; g++, x += 32) {
-        f32x8 v[4], most = PATH(splat)(0.0f), odd = most;
-        for (int i = 0; i < 4; i++) {
-            v[i] = PATH(load_f)(x + 8 * i);
-            const f32x8 size = PATH(pick)(v[i] < 0.0f, -v[i], v[i]);
-            most = PATH(pick)(size > most, size, most);
-            odd += v[i] - v[i]; /* NaN for what is not finite */
+    for (int64_t b = 0; b < n / size; b++) {
+        f32x8 most = PATH(splat)(0.0f), odd = most;
+        for (int64_t i = b * size; i < (b + 1) * size; i += 8) {
+            const f32x8 v = PATH(load_f)(x + i), positive = PATH(pick)(v < 0.0f, -v, v);
+            most = PATH(pick)(positive > most, positive, most);
+            odd += v - v; /* NaN for what is not finite */
         }
         float amax = 0.0f;
         for (int i = 0; i < 8; i++)
             amax = most[i] > amax ? most[i] : amax;
         const int finite = PATH(sum)(odd) == 0.0f;
         const float inverse = finite && amax > 0.0f ? 127.0f / amax : 0.0f;
-        const float d = finite ? amax / 127.0f : NAN;
-        int32_t sums[2] = {0, 0};
-        for (int i = 0; i < 4; i++) {
-            const f32x8 scaled = finite ? v[i] * inverse : PATH(splat)(0.0f);
-            const f32x8 whole = (scaled + 12582912.0f) - 12582912.0f; /* to nearest, ties to even */
-            const i32x8 q = __builtin_convertvector(whole, i32x8);
-            PATH(store_i8)(to.q + 32 * g + 8 * i, q);
-            for (int j = 0; j < 8; j++)
-                sums[i / 2] += q[j];
-        }
-        to.d[g] = d;
-        to.sum16[2 * g] = d * (float)sums[0];
-        to.sum16[2 * g + 1] = d * (float)sums[1];
-        to.sum32[g] = d * (float)(sums[0] + sums[1]);
+        to.d[b] = finite ? amax / 127.0f : NAN;
+        for (int64_t g = b * size / 32; g < (b + 1) * size / 32; g++)
+            for (int h = 0; h < 2; h++) {
+                i32x8 total = {0};
+                for (int i = 0; i < 2; i++) {
+                    const int64_t place = 32 * g + 16 * h + 8 * i;
+                    const f32x8 v = PATH(load_f)(x + place) * inverse;
+                    const f32x8 whole = (v + 12582912.0f) - 12582912.0f; /* ties go to even */
+                    const i32x8 q = finite ? __builtin_convertvector(whole, i32x8) : (i32x8){0};
+                    PATH(store_i8)(to.q + place, q);
+                    total += q;
+                }
+                int32_t sum = 0;
+                for (int i = 0; i < 8; i++)
+                    sum += total[i];
+                to.sum16[2 * g + h] = (int16_t)sum;
+                to.sum32[g] = (int16_t)(h ? to.sum32[g] + sum : sum);
+            }
     }
 }
 
 /* --- one row times one token ------------------------------------------------------------------ */
 
-INLINE float PATH(row_of)(int type, const uint8_t *row, int64_t columns, activation x)
+INLINE float PATH(row_k)(int type, const uint8_t *row, int64_t columns, activation x)
 {
-    enum { AT_ONCE = 8 }; /* blocks of 256 whose factors come first */
-    const int halves = HALVES(type), step = BYTES(type) * (8 / GROUPS(type));
-    const int64_t groups = columns / 32;
-    f32x8 made[4] = {{0}}, least[2] = {{0}};
-    float f[16 * AT_ONCE];
-    for (int64_t first = 0; first < groups; first += 8 * AT_ONCE) {
-        const int64_t end = groups < first + 8 * AT_ONCE ? groups : first + 8 * AT_ONCE;
-        const uint8_t *p = row;
-        float *to = f;
-        for (int64_t g = first; g < end; g += 8, p += step, to += 8 * halves) {
-            for (int line = 0; line < step; line += 64)
-                __builtin_prefetch(p + 2048 + line); /* past the end of a mapping it does nothing */
-            const int count = GROUPS(type) == 1 && end - g < 8 ? (int)(end - g) : 8;
-            f32x8 a[2], m[2];
-            PATH(factors)(type, p, count, a, m);
-            if (count < 8) {
-                PATH(store_f)(to, a[0] * PATH(load_some)(x.d + g, count));
-                least[0] += m[0] * PATH(load_some)(x.sum32 + g, count);
-                continue;
-            }
-            const f32x8 d = PATH(load_f)(x.d + g);
-            if (halves == 2) {
-                PATH(store_f)(to, a[0] * __builtin_shufflevector(d, d, 0, 0, 1, 1, 2, 2, 3, 3));
-                PATH(store_f)(to + 8, a[1] * __builtin_shufflevector(d, d, 4, 4, 5, 5, 6, 6, 7, 7));
-                least[0] += m[0] * PATH(load_f)(x.sum16 + 2 * g);
-                least[1] += m[1] * PATH(load_f)(x.sum16 + 2 * g + 8);
-            } else {
-                PATH(store_f)(to, a[0] * d);
-                least[0] += m[0] * PATH(load_f)(x.sum32 + g);
-            }
+    f32x8 made = {0};
+    f32x4 least = {0};
+    for (int64_t b = 0; b < columns / 256; b++, row += BYTES(type)) {
+        for (int line = 0; line < BYTES(type); line += 64)
+            __builtin_prefetch(row + 2048 + line); /* past the end of a mapping it does nothing */
+        const float d = PATH(half)(row + (type == Q6_K ? 208 : 0)) * x.d[b];
+        i32x8 total = {0};
+        i16x16 scales;
+        if (type == Q6_K) {
+            const i8x16 v = PATH(bytes)(row + 192);
+            total = PATH(pairs)(PATH(to_i16)(v), PATH(load_i16)(x.sum16 + 16 * b)) * -32;
+            scales = PATH(to_i16)(
+                __builtin_shufflevector(v, v, 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+        } else {
+            const i16x16 v = PATH(six_bits)(row + 4);
+            const i16x8 minima = __builtin_shufflevector(v, v, 4, 5, 6, 7, 12, 13, 14, 15);
+            const i32x4 low = PATH(pairs4)(minima, (i16x8)PATH(bytes)(x.sum32 + 8 * b));
+            least += __builtin_convertvector(low, f32x4) * (PATH(half)(row + 2) * x.d[b]);
+            scales = __builtin_shufflevector(v, v, 0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11);
         }
-        const float *from = f;
-        for (int64_t g = first; g < end; g += 8, row += step, from += 8 * halves) {
-            const int count = GROUPS(type) == 1 && end - g < 8 ? (int)(end - g) : 8;
-            u8x32 q[8];
-            PATH(numbers)(type, row, count, q);
+        u8x32 q[8];
+        PATH(numbers)(type, row, 8, q);
 #pragma GCC unroll 8
-            for (int i = 0; i < 8; i++) {
-                if (i == count)
-                    break;
-                const PATH(acc) none = {0};
-                const i8x32 v = PATH(load_i8)(x.q + 32 * (g + i));
-                const f32x8 each = PATH(to_f)(PATH(widen)(PATH(mac)(type, none, q[i], v)));
-                made[i % 4] += each * (halves == 2 ? PATH(halves)(from[2 * i], from[2 * i + 1])
-                                                   : PATH(splat)(from[i]));
-            }
+        for (int g = 0; g < 8; g++) {
+            const PATH(acc) none = {0};
+            const i8x32 v = PATH(load_i8)(x.q + 256 * b + 32 * g);
+            total += PATH(widen)(PATH(mac)(type, none, q[g], v), PATH(nth)(scales, g));
         }
+        made += PATH(to_f)(total) * d;
     }
-    return PATH(sum)((made[0] + made[1]) + (made[2] + made[3])) - PATH(sum)(least[0] + least[1]);
+    return PATH(sum)(made) - ((least[0] + least[2]) + (least[1] + least[3]));
+}
+
+/* Of Q8_0 and Q4_0, where 32 weights are a block. */
+INLINE float PATH(row_0)(int type, const uint8_t *row, int64_t columns, activation x)
+{
+    f32x8 made[2] = {{0}};
+    for (int64_t first = 0; first < columns / 32; first += 8) {
+        const int64_t left = columns / 32 - first;
+        const int count = left < 8 ? (int)left : 8;
+        for (int line = 0; line < 8 * BYTES(type); line += 64)
+            __builtin_prefetch(row + 2048 + line);
+        u8x32 q[8];
+        PATH(numbers)(type, row, count, q);
+#pragma GCC unroll 8
+        for (int g = 0; g < 8; g++) {
+            if (g == count)
+                break;
+            const PATH(acc) none = {0};
+            const i8x32 v = PATH(load_i8)(x.q + 32 * (first + g));
+            const i32x8 total = PATH(widen)(PATH(mac)(type, none, q[g], v), PATH(splat_i)(PATH(one)));
+            made[g % 2] += PATH(to_f)(total) * (PATH(half)(row + g * BYTES(type)) * x.d[first + g]);
+        }
+        row += 8 * BYTES(type);
+    }
+    return PATH(sum)(made[0] + made[1]);
 }
 
 static float PATH(row)(int type, const uint8_t *row, int64_t columns, activation x)
 {
     switch (type) {
-    case Q4_0: return PATH(row_of)(Q4_0, row, columns, x);
-    case Q8_0: return PATH(row_of)(Q8_0, row, columns, x);
-    case Q4_K: return PATH(row_of)(Q4_K, row, columns, x);
-    case Q5_K: return PATH(row_of)(Q5_K, row, columns, x);
-    default: return PATH(row_of)(Q6_K, row, columns, x);
+    case Q4_0: return PATH(row_0)(Q4_0, row, columns, x);
+    case Q8_0: return PATH(row_0)(Q8_0, row, columns, x);
+    case Q4_K: return PATH(row_k)(Q4_K, row, columns, x);
+    case Q5_K: return PATH(row_k)(Q5_K, row, columns, x);
+    default: return PATH(row_k)(Q6_K, row, columns, x);
     }
 }
 
 /* --- rows times many tokens ------------------------------------------------------------------- */
 
-/* A row decoded: `columns` whole numbers, a and m for each 32 / HALVES of them. */
-INLINE void PATH(decode)(int type, const uint8_t *row, int64_t columns, uint8_t *q, float *a, float *m)
+/* What is before a block's numbers; of Q8_0 and Q4_0 it is the d of 8 blocks. */
+typedef struct {
+    float d, dmin, each[8];
+    int32_t scales[16]; /* as `spread` lays them out */
+    int16_t minima[16]; /* for Q6_K the scales: 32 times them is what is taken off */
+} PATH(head);
+
+INLINE void PATH(read_head)(int type, const uint8_t *p, PATH(head) *to)
 {
-    const int halves = HALVES(type);
-    for (int64_t g = 0; g < columns / 32; g += 8) {
+    i32x8 scales;
+    if (type == Q6_K) {
+        to->d = PATH(half)(p + 208);
+        const i16x16 v = PATH(to_i16)(PATH(bytes)(p + 192));
+        memcpy(to->minima, &v, 32);
+        scales = PATH(spread)(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+        memcpy(to->scales + 8, &scales, 32);
+        scales = PATH(spread)(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7));
+    } else {
+        to->d = PATH(half)(p);
+        to->dmin = PATH(half)(p + 2);
+        const i16x16 v = PATH(six_bits)(p + 4);
+        const i16x8 minima = __builtin_shufflevector(v, v, 4, 5, 6, 7, 12, 13, 14, 15);
+        memcpy(to->minima, &minima, 16);
+        scales = PATH(spread)(__builtin_shufflevector(v, v, 0, 1, 2, 3, 8, 9, 10, 11));
+    }
+    memcpy(to->scales, &scales, 32);
+}
+
+/* A row decoded: `columns` whole numbers, and a head for each 256. */
+INLINE void PATH(decode)(int type, const uint8_t *row, int64_t columns, uint8_t *q, PATH(head) *heads)
+{
+    for (int64_t g = 0; g < columns / 32; g += 8, row += BYTES(type) * (8 / GROUPS(type))) {
         const int groups = columns / 32 - g < 8 ? (int)(columns / 32 - g) : 8;
         u8x32 v[8];
-        f32x8 factors[2], minima[2];
         PATH(numbers)(type, row, groups, v);
-        PATH(factors)(type, row, groups, factors, minima);
         memcpy(q + 32 * g, v, 32 * (size_t)groups);
-        memcpy(a + halves * g, factors, 4 * (size_t)(halves * groups));
-        memcpy(m + halves * g, minima, 4 * (size_t)(halves * groups));
-        row += BYTES(type) * (8 / GROUPS(type));
+        if (GROUPS(type) == 8)
+            PATH(read_head)(type, row, heads + g / 8);
+        else
+            for (int i = 0; i < groups; i++)
+                heads[g / 8].each[i] = PATH(half)(row + i * BYTES(type));
     }
 }
 
-/* 4 rows times 8 * C tokens; tokens lie in lanes: x.q is [columns / 4][8][4] for every 8 tokens. */
-INLINE void PATH(lanes)(int type, int C, const uint8_t *const *q, const float *const *a,
-                        const float *const *m, int64_t columns, const activation *x, float *const *y)
+/* 4 rows times 8 * C tokens in lanes: x.q is [columns / 4][8][4] for each 8 of them. */
+INLINE void PATH(lanes)(int type, int C, const uint8_t *const *q, const PATH(head) *const *heads,
+                        int64_t columns, const activation *x, float *const *y)
 {
-    const int halves = HALVES(type), steps = 8 / halves, room = ROOM(type) < steps ? ROOM(type) : steps;
+    const int halves = HALVES(type), steps = 8 / halves;
+    const int room = ROOM(type) < steps ? ROOM(type) : steps;
+    const int64_t groups = columns / 32;
     f32x8 made[4][2] = {{{0}}};
-    for (int64_t g = 0; g < columns / 32; g++) {
-        f32x8 part[4][2];
-        for (int h = 0; h < halves; h++) {
-            i32x8 total[4][2] = {{{0}}};
+    for (int64_t first = 0; first < groups; first += 8) {
+        const int count = GROUPS(type) == 1 && groups - first < 8 ? (int)(groups - first) : 8;
+        const int64_t b = first / 8;
+        i32x8 total[4][2] = {{{0}}};
+        for (int i = 0; i < count * halves; i++) { /* each 32 / halves weights have a scale */
             for (int k0 = 0; k0 < steps; k0 += room) {
                 PATH(acc) t[4][2] = {{{0}}};
                 for (int k = k0; k < k0 + room; k++) {
-                    const int64_t at = 8 * g + steps * h + k;
+                    const int64_t at = 8 * first + steps * i + k;
                     i8x32 v[2];
                     for (int c = 0; c < C; c++)
                         v[c] = PATH(load_i8)(x[c].q + 32 * at);
                     for (int r = 0; r < 4; r++) {
-                        int32_t four;
-                        memcpy(&four, q[r] + 4 * at, 4);
-                        const i32x8 w = {four, four, four, four, four, four, four, four};
+                        const u8x32 w = (u8x32)PATH(splat_at)(q[r] + 4 * at);
                         for (int c = 0; c < C; c++)
-                            t[r][c] = PATH(mac)(type, t[r][c], (u8x32)w, v[c]);
+                            t[r][c] = PATH(mac)(type, t[r][c], w, v[c]);
                     }
                 }
-                for (int r = 0; r < 4; r++)
+                for (int r = 0; r < 4; r++) {
+                    const i32x8 scales = GROUPS(type) == 8 ? PATH(splat_at)(heads[r][b].scales + i)
+                                                           : PATH(splat_i)(PATH(one));
                     for (int c = 0; c < C; c++)
-                        total[r][c] += PATH(widen)(t[r][c]);
-            }
-            for (int r = 0; r < 4; r++)
-                for (int c = 0; c < C; c++) {
-                    const f32x8 each = PATH(to_f)(total[r][c]) * a[r][halves * g + h];
-                    part[r][c] = h ? part[r][c] + each : each;
+                        total[r][c] += PATH(widen)(t[r][c], scales);
                 }
-        }
-        for (int c = 0; c < C; c++) {
-            const f32x8 d = PATH(load_f)(x[c].d + 8 * g);
-            for (int r = 0; r < 4; r++)
-                made[r][c] += part[r][c] * d;
-            if (type == Q8_0)
+            }
+            if (GROUPS(type) == 8)
                 continue;
-            for (int h = 0; h < halves; h++) {
-                const float *sums = halves == 2 ? x[c].sum16 + 8 * (2 * g + h) : x[c].sum32 + 8 * g;
-                const f32x8 s = PATH(load_f)(sums);
-                for (int r = 0; r < 4; r++)
-                    made[r][c] -= s * m[r][halves * g + h];
+            for (int c = 0; c < C; c++) {
+                const f32x8 d = PATH(load_f)(x[c].d + 8 * (first + i));
+                for (int r = 0; r < 4; r++) {
+                    made[r][c] += PATH(to_f)(total[r][c]) * (d * heads[r][b].each[i]);
+                    total[r][c] = (i32x8){0};
+                }
+            }
+        }
+        if (GROUPS(type) == 1)
+            continue;
+        for (int c = 0; c < C; c++) {
+            const f32x8 d = PATH(load_f)(x[c].d + 8 * b);
+            const int16_t *sums = type == Q6_K ? x[c].sum16 + 128 * b : x[c].sum32 + 64 * b;
+            for (int r = 0; r < 4; r++) {
+                i32x8 low = {0};
+                for (int i = 0; i < 4 * halves; i++)
+                    low += PATH(pairs)(PATH(load_i16)(sums + 16 * i),
+                                       (i16x16)PATH(splat_at)(heads[r][b].minima + 2 * i));
+                if (type == Q6_K)
+                    total[r][c] -= low * 32;
+                made[r][c] += PATH(to_f)(total[r][c]) * (d * heads[r][b].d);
+                if (type != Q6_K)
+                    made[r][c] -= PATH(to_f)(low) * (d * heads[r][b].dmin);
             }
         }
     }
@@ -481,33 +540,30 @@ INLINE void PATH(lanes)(int type, int C, const uint8_t *const *q, const float *c
             PATH(store_f)(y[r] + 8 * c, made[r][c]);
 }
 
-/* `count` rows (at most TILE), decoded once, times all tokens of a panel: y is [count][panel.count]
- * with room for TILE rows of whole groups; scratch holds TILE * columns * 2 bytes. */
+/* `count` rows (at most TILE), decoded once, times all tokens of a panel, into y [count][width]. */
 INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
                           const panel *x, float *y, int64_t width, uint8_t *scratch)
 {
-    const int halves = HALVES(type);
-    const int64_t factors = columns / 32 * halves;
-    float *a = (float *)(scratch + TILE * columns), *m = a + TILE * factors;
+    const int64_t blocks = (columns + 255) / 256;
+    PATH(head) *heads = (PATH(head) *)(scratch + TILE * columns);
     if (x->groups)
         for (int r = 0; r < count; r++)
-            PATH(decode)(type, rows + r * stride, columns, scratch + r * columns, a + r * factors, m + r * factors);
+            PATH(decode)(type, rows + r * stride, columns, scratch + r * columns, heads + r * blocks);
     for (int g = 0; g < x->groups; g += 2)
-        for (int r0 = 0; r0 < count; r0 += 4) {
+        for (int first = 0; first < count; first += 4) {
             const uint8_t *q4[4];
-            const float *a4[4], *m4[4];
+            const PATH(head) *heads4[4];
             float *y4[4], unused[16];
             for (int r = 0; r < 4; r++) {
-                const int row = r0 + r < count ? r0 + r : r0;
+                const int row = first + r < count ? first + r : first;
                 q4[r] = scratch + row * columns;
-                a4[r] = a + row * factors;
-                m4[r] = m + row * factors;
-                y4[r] = r0 + r < count ? y + row * width + 8 * g : unused;
+                heads4[r] = heads + row * blocks;
+                y4[r] = first + r < count ? y + row * width + 8 * g : unused;
             }
             if (g + 1 < x->groups)
-                PATH(lanes)(type, 2, q4, a4, m4, columns, x->lanes + g, y4);
+                PATH(lanes)(type, 2, q4, heads4, columns, x->lanes + g, y4);
             else
-                PATH(lanes)(type, 1, q4, a4, m4, columns, x->lanes + g, y4);
+                PATH(lanes)(type, 1, q4, heads4, columns, x->lanes + g, y4);
         }
     for (int t = 0; t < x->rest; t++)
         for (int r = 0; r < count; r++)
@@ -526,27 +582,9 @@ static void PATH(tile)(int type, const uint8_t *rows, int64_t stride, int count,
     }
 }
 
-/* Numbers decoded to floats: [columns] of one row. */
-static void PATH(decode_row)(int type, const uint8_t *row, int64_t columns, float *to)
-{
-    const int halves = HALVES(type);
-    for (int64_t g = 0; g < columns / 32; g += 8, row += BYTES(type) * (8 / GROUPS(type))) {
-        const int groups = columns / 32 - g < 8 ? (int)(columns / 32 - g) : 8;
-        u8x32 q[8];
-        f32x8 a[2], m[2];
-        PATH(numbers)(type, row, groups, q);
-        PATH(factors)(type, row, groups, a, m);
-        for (int i = 0; i < 32 * groups; i++) {
-            const int at = i * halves / 32;
-            const float whole = type == Q8_0 ? (int8_t)q[i / 32][i % 32] : q[i / 32][i % 32];
-            to[32 * g + i] = a[at / 8][at % 8] * whole - m[at / 8][at % 8];
-        }
-    }
-}
-
 static const path PATH(path) = {
-    PATH(quantise), PATH(tile), PATH(decode_row), PATH(dot), PATH(norm), PATH(rotate),
-    PATH(softmax), PATH(attend), PATH(swiglu),
+    PATH(quantise), PATH(tile), PATH(dot), PATH(norm), PATH(rotate), PATH(softmax), PATH(attend),
+    PATH(swiglu),
 };
 
 #undef PATH

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import EngineError, TensorError
+from engine.quant import TYPES as BLOCK_TYPES
 from engine.quant import row_bytes
 from engine.weights import Blocks, require_data
 
@@ -30,6 +31,11 @@ class Matrix(ctypes.Structure):
     """Where the blocks of a weight [rows, columns] lie, or of a stack of them."""
 
     _fields_ = (("data", Pointer), ("type", Size), ("rows", Size), ("columns", Size))
+
+    @property
+    def block(self) -> int:
+        """Weights of a block: so many activations have one scale."""
+        return BLOCK_TYPES[TYPES[self.type]].size
 
 
 class Attention(ctypes.Structure):
@@ -77,11 +83,9 @@ def bind(path: Path) -> ctypes.CDLL:
         *(number, number, Pointer, Pointer, Pointer, ctypes.c_float),
         *(Size, Size, Pointer, Pointer),
     )
-    lib.engine_rows.argtypes = (number, matrix, Pointer, Size, Pointer)
     for function in (lib.engine_linear, lib.engine_experts, lib.engine_attend):
         function.restype = ctypes.c_size_t
-    for function in (lib.engine_norm, lib.engine_rows):
-        function.restype = None
+    lib.engine_norm.restype = None
     return lib
 
 
@@ -129,8 +133,8 @@ class Kernels:
     def linear(self, x: Tensor, matrices: Sequence[Matrix]) -> list[Tensor]:
         """x [T, in] times each matrix [out, in] transposed: [T, out] each."""
         x = _checked(x, (None, matrices[0].columns))
-        if any(m.columns != x.shape[1] for m in matrices):
-            raise TensorError(f"kernels: found matrices of other columns, expected {x.shape[1]}")
+        if any((m.columns, m.block) != (x.shape[1], matrices[0].block) for m in matrices):
+            raise TensorError("kernels: found matrices of other columns or blocks than the first")
         made = [torch.empty(len(x), m.rows) for m in matrices]
         to = (Pointer * len(made))(*(y.data_ptr() for y in made))
         self._call("linear", len(made), (Matrix * len(made))(*matrices), _at(x), len(x), to)
@@ -146,18 +150,19 @@ class Kernels:
         hidden, width = gate.columns, gate.rows
         x = _checked(x, (None, hidden))
         count = 1 if router is None else len(router)
-        if (up.columns, up.rows, down.columns, down.rows) != (hidden, width, width, hidden):
+        sizes = (up.columns, up.rows, down.columns, down.rows)
+        if sizes != (hidden, width, width, hidden) or up.block != gate.block:
             raise TensorError(
-                f"kernels: found experts up [{up.rows}, {up.columns}], "
-                f"down [{down.rows}, {down.columns}] for gate [{width}, {hidden}]"
+                f"kernels: found experts up [{up.rows}, {up.columns}] in blocks of {up.block}, "
+                f"down [{down.rows}, {down.columns}] for gate [{width}, {hidden}] of {gate.block}"
             )
         if router is not None:
             router = _checked(router, (None, hidden))
         if not 1 <= used <= count:
             raise TensorError(f"router: found k = {used}, expected 1 to {count} experts")
         made = torch.empty_like(x)
-        sizes = (_at(x), len(x), _at(router), count, used)
-        self._call("experts", *sizes, gate, up, down, _at(made))
+        tokens = (_at(x), len(x), _at(router), count, used)
+        self._call("experts", *tokens, gate, up, down, _at(made))
         return made
 
     def attend(
