@@ -22,7 +22,7 @@ from engine.errors import EngineError, PromptError, naming
 from engine.gguf import Checkpoint
 from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
-from engine.route import Heads, Route
+from engine.route import Heads, Layer, Route
 from engine.weights import Blocks, Floats, Weight, linear
 
 Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
@@ -75,6 +75,7 @@ class Model:
         self.weights = weights
         self.device = torch.device(device)
         self.route = route
+        self._layers: tuple[ModelConfig, list[Layer]] | None = None
 
     @classmethod
     def from_checkpoint(
@@ -151,10 +152,7 @@ class Model:
         count = ids.shape[-1]
         positions = torch.arange(start, start + count, device=self.device)
         step = Pass(*rope.tables(self.config, positions), cache, probe, route)
-        x = self._embed(ids)  # [..., T, H]
-        made: Tensor | None = None
-        for layer in range(self.config.block_count):
-            x, made = run_layer(self, layer, x, made, step)
+        x, made = run_layers(self, self._embed(ids, route), step)  # [..., T, H]
         if cache is not None:
             cache.advance(count)
         if last_only:
@@ -170,9 +168,30 @@ class Model:
         tied = "output.weight" not in self.weights
         return self.weight("token_embd" if tied else "output")
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        rows = self.weight("token_embd").rows(ids.flatten().tolist(), self.device)
+    def _embed(self, ids: Tensor, route: Route | None) -> Tensor:
+        weight, flat = self.weight("token_embd"), ids.flatten().tolist()
+        rows = weight.rows(flat, self.device) if route is None else route.rows(weight, flat)
         return rows.reshape(*ids.shape, -1)
+
+    def layers(self) -> list[Layer]:
+        """The weights of each layer, for a route; made anew where the config is another."""
+        if self._layers is None or self._layers[0] is not self.config:
+            made = [layer_weights(self, layer) for layer in range(self.config.block_count)]
+            self._layers = (self.config, made)
+        return self._layers[1]
+
+
+def run_layers(model: Model, x: Tensor, step: Pass) -> tuple[Tensor, Tensor | None]:
+    """All layers: [..., T, H] to the residual stream, and what is yet to be added to it."""
+    if step.route is not None and step.cache is not None and step.probe is None:
+        angles = (step.cos, step.sin)
+        done = step.route.layers(model.layers(), x, angles, step.cache)
+        if done is not None:
+            return done
+    made: Tensor | None = None
+    for layer in range(model.config.block_count):
+        x, made = run_layer(model, layer, x, made, step)
+    return x, made
 
 
 def run_layer(
@@ -278,6 +297,29 @@ def heads(model: Model, layer: int) -> Heads:
 def _heads(x: Tensor, size: int) -> Tensor:
     """[..., T, n * D] -> [..., n, T, D]"""
     return x.reshape(*x.shape[:-1], -1, size).transpose(-3, -2)
+
+
+def layer_weights(model: Model, layer: int) -> Layer:
+    """What a route needs of `layer`."""
+    c, block = model.config, f"blk.{layer}"
+    q, k, v = (f"{block}.attn_{part}" for part in "qkv")
+    parts = ("gate_exps", "up_exps", "down_exps") if c.is_moe else ("gate", "up", "down")
+    gate, up, down = (model.weight(f"{block}.ffn_{part}") for part in parts)
+    return Layer(
+        attn_norm=model.weight(f"{block}.attn_norm"),
+        projections=(model.weight(q), model.weight(k), model.weight(v)),
+        biases=(model.weight(q, "bias"), model.weight(k, "bias"), model.weight(v, "bias"))
+        if c.has_qkv_bias
+        else None,
+        heads=heads(model, layer),
+        attn_output=model.weight(f"{block}.attn_output"),
+        ffn_norm=model.weight(f"{block}.ffn_norm"),
+        router=model.weight(f"{block}.ffn_gate_inp") if c.is_moe else None,
+        gate=gate,
+        up=up,
+        down=down,
+        used=c.expert_used_count if c.is_moe else 1,
+    )
 
 
 def feed_forward(

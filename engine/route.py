@@ -29,12 +29,44 @@ class Heads:
     epsilon: float = 0.0
 
 
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer; biases of Q, K and V where there are some, a router likewise."""
+
+    attn_norm: Weight
+    projections: tuple[Weight, Weight, Weight]
+    biases: tuple[Weight, Weight, Weight] | None
+    heads: Heads
+    attn_output: Weight
+    ffn_norm: Weight
+    router: Weight | None
+    gate: Weight
+    up: Weight
+    down: Weight
+    used: int  # experts of a token
+
+
 class Route(Protocol):
     """Multiplies by the blocks as they lie in the file; one token at a time or many."""
 
     @property
     def name(self) -> str:
         """What runs, for a person to read: `avx2, 2 threads`."""
+
+    def rows(self, weight: Weight, ids: Sequence[int]) -> Tensor:
+        """The rows `ids` of a matrix [n, H]: [len(ids), H]."""
+
+    def layers(
+        self,
+        layers: Sequence[Layer],
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        cache: KVCache,
+    ) -> tuple[Tensor, Tensor] | None:
+        """x [T, H] through all layers at once: the residual stream, and what is yet to be added
+        to it. None where this route takes them one operation at a time, by the methods below;
+        the numbers are the same either way.
+        """
 
     def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
         """x [T, in] times each weight [out, in] transposed: [T, out] each."""
