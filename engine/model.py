@@ -327,19 +327,19 @@ def feed_forward(
 ) -> Tensor:
     """The feed-forward block of one layer, [..., T, H] to the same: the one dispatch.
 
-    A trace that looks inside sees the plain route's numbers.
+    A route shows nothing of what happens inside.
     """
-    block, fast = f"blk.{layer}", route if see is unseen else None
+    block = f"blk.{layer}"
     if not model.config.is_moe:
         gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in ("gate", "up", "down"))
-        if fast is not None:
-            return fast.swiglu(x, gate, up, down)
+        if route is not None:
+            return route.swiglu(x, gate, up, down)
         return dense_feed_forward(x, gate, up, down, see)
     parts = ("gate_inp", "gate_exps", "up_exps", "down_exps")
     router, gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in parts)
     used = model.config.expert_used_count
-    if fast is not None:
-        return fast.experts(x, router, gate, up, down, used)
+    if route is not None:
+        return route.experts(x, router, gate, up, down, used)
     tokens = x.reshape(-1, x.shape[-1])  # a router knows no batch
     return moe.moe_feed_forward(tokens, router, gate, up, down, used, see).reshape(x.shape)
 
