@@ -80,9 +80,10 @@ def _of_the_fastest(report: Mapping[str, Any]) -> Iterator[Bar]:
     for ratio in _ratios(report, "first token"):
         detail = f"{ours['median']:.2f} s against {theirs['median']:.2f} s"
         yield Bar("start to first token, of llama.cpp's time", "×", ratio["ratio"], None, 1, detail)
-    over = report["memory_over_file"]
+    over, before = (report["memory"][key] for key in ("over_file", "before_model"))
     found = None if over is None else over / 1e6
-    yield Bar("memory over the mapped file, decoding", " MB", found, most=300)
+    detail = "" if before is None else f"{before / 1e6:.0f} before the model is opened"
+    yield Bar("memory over the mapped file, decoding", " MB", found, most=300, detail=detail)
 
 
 def _speeds(report: Mapping[str, Any], stage: str, least: float) -> Iterator[Bar]:

@@ -52,6 +52,20 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes of memory; None for what the system does not tell."""
+
+    peak: int | None  # with what is mapped
+    before_model: int | None  # Python and its libraries, before the model is opened
+    over_file: int | None  # at most, while decoding, but for the model's mapped files
+
+    def without(self, held: int) -> "Memory":
+        """But for so many bytes, which the measurement itself has held all the time."""
+        figures = (self.peak, self.before_model, self.over_file)
+        return Memory(*(None if figure is None else figure - held for figure in figures))
+
+
+@dataclass(frozen=True)
 class FirstTokens:
     """From the start of a fresh process to its first token, in each run."""
 
@@ -95,8 +109,7 @@ class Report:
     rates: tuple[Rate, ...]
     bandwidth: Bandwidth | None
     traffic: tuple[Traffic, ...]
-    peak_bytes: int | None
-    memory_over_file: int | None
+    memory: Memory
     compared: Compared | None
     profile: tuple[Spent, ...] | None
     complete: bool
@@ -114,8 +127,7 @@ def summary(
     found: Sequence[Sample],
     *,
     peer: str | None,
-    peak_bytes: int | None,
-    memory_over_file: int | None,
+    memory: Memory,
     profile: Sequence[Spent] | None,
     complete: bool,
 ) -> Report:
@@ -137,8 +149,7 @@ def summary(
         rates=tuple(own),
         bandwidth=read,
         traffic=tuple(traffic(own, per_token, read)),
-        peak_bytes=peak_bytes,
-        memory_over_file=memory_over_file,
+        memory=memory,
         compared=None if peer is None else compared(found, peer),
         profile=None if profile is None else tuple(profile),
         complete=complete,

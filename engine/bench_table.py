@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 from engine.bench import FIRST_TOKEN
-from engine.bench_report import Bandwidth, Compared, FirstTokens, Rate, Report, Traffic
+from engine.bench_report import Bandwidth, Compared, FirstTokens, Memory, Rate, Report, Traffic
 from engine.profile import Spent
 from engine.tables import WIDTH, bytes_text
 
@@ -27,7 +27,7 @@ def bench_text(report: Report) -> Iterator[str]:
     yield from _rates(report.rates, report.traffic)
     if report.bandwidth is not None:
         yield _bandwidth(report.bandwidth)
-    yield from _memory(report)
+    yield from _memory(report.memory)
     if report.compared is not None:
         yield from _compared(report.compared)
     if report.profile is not None:
@@ -65,12 +65,15 @@ def _bandwidth(read: Bandwidth) -> str:
     return _line("read bandwidth", f"{read.median / GIGA:.2f} GB/s", spread)
 
 
-def _memory(report: Report) -> Iterator[str]:
-    if report.peak_bytes is not None:
-        yield _line("peak memory", bytes_text(report.peak_bytes), "what is mapped included")
-    if report.memory_over_file is not None:
-        more = "over the mapped file, at most, while decoding"
-        yield _line("memory", bytes_text(report.memory_over_file), more)
+def _memory(found: Memory) -> Iterator[str]:
+    figures = (
+        ("peak memory", found.peak, "what is mapped included"),
+        ("memory, decoding", found.over_file, "at most, over the mapped file"),
+        ("before the model", found.before_model, "Python and its libraries"),
+    )
+    for what, figure, more in figures:
+        if figure is not None:
+            yield _line(what, bytes_text(figure), more)
 
 
 def _compared(found: Compared) -> Iterator[str]:

@@ -14,7 +14,7 @@ from rich.progress import MofNCompleteColumn
 
 from engine import bench as benching
 from engine.bench import Plan, Rival, Sample
-from engine.bench_report import summary
+from engine.bench_report import Memory, summary
 from engine.bench_table import bench_text
 from engine.cli_options import (
     Device,
@@ -28,7 +28,7 @@ from engine.cli_options import (
 )
 from engine.cli_progress import progress
 from engine.errors import EngineError
-from engine.memory import peak_memory
+from engine.memory import memory_over, peak_memory
 from engine.model import Model
 from engine.peer import PEERS, open_peer
 from engine.profile import Spent
@@ -64,7 +64,8 @@ def bench(
     found: list[Sample] = []
     with _rival(compare, model, plan, device, route) as rival:
         chosen = open_route(route, device).route
-        reader = Reader()  # before anything else takes memory, so that the peak has it too
+        reader = Reader(device)  # before anything else takes memory, so that the peak has it too
+        before = memory_over([])
         loaded, start = benching.start(model, plan, device, chosen)
         spent = _profile(loaded, plan) if profile else None
         if rival is not None:
@@ -72,7 +73,6 @@ def bench(
         memory = benching.decoding_memory(loaded, plan, model)
         source = benching.samples(loaded, plan, reader, rival)
         complete = _collect(source, found, plan.samples(compared=rival is not None))
-    peak = peak_memory()
     report = summary(
         loaded,
         model,
@@ -80,8 +80,7 @@ def bench(
         start,
         found,
         peer=None if rival is None else rival.peer.name,
-        peak_bytes=None if peak is None else peak - reader.bytes,
-        memory_over_file=None if memory is None else memory - reader.bytes,
+        memory=Memory(peak_memory(), before, memory).without(reader.held),
         profile=spent,
         complete=complete,
     )

@@ -1,4 +1,4 @@
-"""Which route a model takes, and why: the compiled kernels, Triton's, torch alone, or the plain one.
+"""Which route a model takes, and why: compiled kernels, Triton's, torch alone, or the plain one.
 
 Knows what each route needs and which is preferred; knows nothing of how any of them multiplies.
 """

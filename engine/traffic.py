@@ -6,9 +6,9 @@ experts those that a token goes to, one row of the embedding, and the keys and v
 What is written and the activations, which stay in the processor's caches, are not counted.
 
 The second is torch's sum of float32 numbers over memory that no cache holds, on as many threads as
-the model has. It is the strictest reference found: a loop of AVX2 loads with prefetching in C is no
-quicker, integer sums and maxima are slower, a matrix-vector product is much slower, and so is the
-same sum over a mapped file, whose pages are small.
+the model has. On a processor nothing tried was quicker: neither a loop of AVX2 loads in C, with and
+without prefetching, nor the same sum over a mapped file; maxima and matrix-vector products are
+slower.
 """
 
 import time
@@ -57,15 +57,21 @@ def token_bytes(
 
 
 class Reader:
-    """Reads `bytes` of memory that it holds from the start, so that they can be told apart."""
+    """Reads `bytes` of the device's memory that it holds from the start.
 
-    def __init__(self, clock: Clock = time.perf_counter) -> None:
-        self._numbers = torch.ones(READ // 4)  # written, and so really there
+    `held` of them are this process's own, to be taken off what the model needs.
+    """
+
+    def __init__(
+        self, device: torch.device | str = "cpu", clock: Clock = time.perf_counter
+    ) -> None:
+        self._numbers = torch.ones(READ // 4, device=device)  # written, and so really there
         self._clock = clock
         self.bytes = self._numbers.nbytes
+        self.held = self.bytes if self._numbers.device.type == "cpu" else 0
 
     def seconds(self) -> float:
         """How long it takes to read them once."""
         began = self._clock()
-        self._numbers.sum()
+        self._numbers.sum().item()  # waits for the device
         return self._clock() - began

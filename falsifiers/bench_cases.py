@@ -22,8 +22,8 @@ BYTES_READ = {
 }
 # Of the report as JSON.
 KEYS = set(
-    "schema file bytes architecture route host start plan rates bandwidth traffic peak_bytes "
-    "memory_over_file compared profile complete".split()
+    "schema file bytes architecture route host start plan rates bandwidth traffic memory "
+    "compared profile complete".split()
 )
 
 
@@ -45,7 +45,7 @@ class Turned:
 class Scripted:
     """A peer, a launch and a reading whose times are known beforehand, no two alike."""
 
-    name, bytes = "the peer", 1000
+    name, bytes, held = "the peer", 1000, 0
 
     def __init__(self) -> None:
         self.launches, self.runs, self.readings, self.closed = [], [], [], 0
@@ -71,7 +71,7 @@ class Scripted:
 def play(monkeypatch: MonkeyPatch, scripted: Scripted) -> None:
     """The peer, both sides' launches and the readings are those of the script."""
     monkeypatch.setattr(cli_bench, "open_peer", lambda *arguments, **options: scripted)
-    monkeypatch.setattr(cli_bench, "Reader", lambda: scripted)
+    monkeypatch.setattr(cli_bench, "Reader", lambda device: scripted)
     monkeypatch.setattr(bench, "launch", lambda *arguments: scripted.launch())
 
 
@@ -145,7 +145,7 @@ def bar_report(
         "rates": rates,
         "bandwidth": {"median": 1e9},
         "traffic": [{"prompt_tokens": 8, "bytes_per_second": 1e9, "share": share}],
-        "memory_over_file": memory,
+        "memory": {"over_file": memory, "before_model": 1},
         "compared": {
             "rates": rates,
             "ratios": ratios,

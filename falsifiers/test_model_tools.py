@@ -333,7 +333,7 @@ def test_memory_over_the_file_leaves_the_file_out(observe, command, small, tmp_p
         del held
     observe("unseen_of_what_was_held", abs(max(seen) - before - 64 * MEBI) / MEBI)
     ran = command("bench", small, *QUICK, "--json", "-")
-    told = json.loads(ran.out or "{}").get("memory_over_file") or 0
+    told = json.loads(ran.out or "{}").get("memory", {}).get("over_file") or 0
     observe("report_error", abs(told - (memory_over([small]) or 0)) / MEBI)
 
 
