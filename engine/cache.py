@@ -39,12 +39,20 @@ class KVCache:
         Raises `PromptError` where they do not fit, and `TensorError` for those of another model.
         """
         self._check(layer, key, value)
-        self.require_room(key.shape[1])
         end = self.length + key.shape[1]
-        self._reserve(end)
+        self.reserve(layer, key.shape[1])
         self.keys[layer, :, self.length : end] = key
         self.values[layer, :, self.length : end] = value
         return self.keys[layer, :, :end], self.values[layer, :, :end]
+
+    def reserve(self, layer: int, count: int) -> tuple[Tensor, Tensor]:
+        """The keys and values [kv heads, S, D] of a layer, with room for `count` more positions.
+
+        Raises `PromptError` where they do not fit.
+        """
+        self.require_room(count)
+        self._reserve(self.length + count)
+        return self.keys[layer], self.values[layer]
 
     def require_room(self, count: int) -> None:
         """Raise `PromptError` where `count` more positions do not fit."""
