@@ -21,6 +21,7 @@ from engine.cache import KVCache
 from engine.checkpoint import open_checkpoint
 from engine.errors import EngineError
 from engine.model import Model
+from engine.route import Route
 
 Clock = Callable[[], float]
 
@@ -89,6 +90,7 @@ class Report:
     file: str
     bytes: int
     architecture: str
+    route: str  # what ran and why
     host: Mapping[str, Any]
     start: Start
     plan: Plan
@@ -102,11 +104,15 @@ class Report:
 
 
 def start(
-    path: Path, plan: Plan, device: str = "cpu", clock: Clock = time.perf_counter
+    path: Path,
+    plan: Plan,
+    device: str = "cpu",
+    route: Route | None = None,
+    clock: Clock = time.perf_counter,
 ) -> tuple[Model, Start]:
     """Load the model and make one token, which also warms up what is warmed by a first pass."""
     began = clock()
-    model = Model.from_checkpoint(open_checkpoint(path), device)
+    model = Model.from_checkpoint(open_checkpoint(path), device, route)
     loaded = clock()
     plan.require_room(model)
     size = min(plan.prompt_tokens)

@@ -26,7 +26,16 @@ from rich.progress import (
 from engine import bench as benching
 from engine import cli_trace
 from engine.checkpoint import open_checkpoint
-from engine.cli_options import Device, JsonFile, ModelPath, check_json, put, to_json
+from engine.cli_options import (
+    Device,
+    JsonFile,
+    ModelPath,
+    RouteName,
+    check_json,
+    open_route,
+    put,
+    to_json,
+)
 from engine.config import ARCHITECTURES
 from engine.errors import EngineError
 from engine.fixture import MIXES, SHAPES, FixtureShape, write_fixture
@@ -61,19 +70,22 @@ def bench(
     ] = None,
     json_to: JsonFile = None,
     device: Device = "cpu",
+    route: RouteName = "auto",
 ) -> None:
     """Measure prefill, decode, start and memory; Ctrl-C prints what was measured so far."""
     check_json(json_to)
     plan = benching.Plan(_sizes(prompt_tokens), tokens, runs)
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded, start = benching.start(model, plan, device)
+    choice = open_route(route, device)
+    loaded, start = benching.start(model, plan, device, choice.route)
     samples: list[benching.Sample] = []
     complete = _collect(benching.samples(loaded, plan), samples, plan)
     report = benching.Report(
         file=str(model),
         bytes=size_of(model),
         architecture=loaded.config.architecture,
+        route=choice.reason,
         host=benching.host(),
         start=start,
         plan=plan,

@@ -1,4 +1,4 @@
-"""Which route a model takes, and why: the compiled kernels, Triton's, torch alone, or the plain one.
+"""Which route a model takes, and why: compiled kernels, Triton's, torch alone, or the plain one.
 
 Knows what each route needs and which is preferred; knows nothing of how any of them multiplies.
 """
@@ -47,8 +47,10 @@ def _named(route: Route, why: str) -> Choice:
 
 
 def _native(path: str | None) -> Route:
-    from engine.native import Native
-
+    try:
+        from engine.native import Native
+    except ImportError as error:
+        raise EngineError(f"compiled kernels: found {error}, expected engine.native") from error
     return Native(path)
 
 

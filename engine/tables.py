@@ -185,6 +185,7 @@ def bench_text(report: Report) -> Iterator[str]:
     """What was measured so far, and on what."""
     yield f"{report.file}: {_bytes(report.bytes)}, {report.architecture}"
     yield ", ".join(f"{key} {value}" for key, value in report.host.items())
+    yield f"route: {report.route}"
     yield f"load                {report.start.load_seconds:10.3f} s"
     yield (
         f"first token         {report.start.first_token_seconds:10.3f} s  "
