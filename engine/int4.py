@@ -33,7 +33,7 @@ FEW = 4  # rows up to which torch multiplies by bfloat16 faster than it makes fl
 OFFSETS = {"Q4_K": 8, "Q4_0": 0, "Q5_K": 16, "Q6_K": 0, "Q8_0": 8}
 ONE_NUMBER = ("Q4_K", "Q4_0")
 
-Product = Callable[[Tensor], Tensor]  # float32 [T, in] -> float32 [T, out]
+Product = Callable[[Tensor], Tensor]  # [T, in] -> [T, out], bfloat16 or float32
 
 
 class Int4:
@@ -57,7 +57,7 @@ class Int4:
 
     def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
         """x [T, in] times each weight [out, in] transposed: [T, out] each."""
-        return [self._matrix(weight)(x) for weight in weights]
+        return [self._matrix(weight)(x).float() for weight in weights]
 
     def norm(
         self, x: Tensor, delta: Tensor | None, gain: Weight, epsilon: float
@@ -89,15 +89,27 @@ class Int4:
     ) -> Tensor:
         """x [T, H] through the `k` experts of each token, as `engine.moe.moe_feed_forward`."""
         weights, chosen = moe.route(functional.linear(x, self._float(router)), k)  # [T, K]
-        if len(x) == 1:  # to gather and scatter would cost a tenth of the time
-            each = [_swiglu(x, *self._expert(e, gate, up, down)) for e in chosen[0].tolist()]
-            return weights @ torch.cat(each)
+        if len(x) == 1:
+            return weights @ self._of_one(x, chosen[0].tolist(), gate, up, down)
         out = torch.zeros_like(x)
         for expert in torch.unique(chosen).tolist():
             token, rank = torch.where(chosen == expert)
-            made = _swiglu(x[token], *self._expert(expert, gate, up, down))
+            parts = (self._of_stack(stack, expert) for stack in (gate, up, down))
+            made = _swiglu(x[token], *parts)
             out.index_add_(0, token, made * weights[token, rank, None])
         return out
+
+    def _of_one(
+        self, x: Tensor, chosen: list[int], gate: Weight, up: Weight, down: Weight
+    ) -> Tensor:
+        """What each of its experts makes of one token [1, H], float32 [K, H].
+
+        Steps are few, as a token has hundreds of products, and each is brief.
+        """
+        g, u = (torch.cat([self._of_stack(s, e)(x) for e in chosen]).float() for s in (gate, up))
+        rows = torch.split(silu(g) * u, 1)  # [1, F] each
+        made = [self._of_stack(down, e)(h) for e, h in zip(chosen, rows, strict=True)]
+        return torch.cat(made).float()
 
     def swiglu(self, x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
         """x [T, H] through one dense SwiGLU: [T, H]."""
@@ -112,9 +124,6 @@ class Int4:
         if weight not in self._matrices:
             self._matrices[weight] = product(weight, self._pairs)
         return self._matrices[weight]
-
-    def _expert(self, index: int, *stacks: Weight) -> list[Product]:
-        return [self._of_stack(stack, index) for stack in stacks]
 
     def _of_stack(self, stack: Weight, index: int) -> Product:
         made = self._stacks.setdefault(stack, {})
@@ -131,7 +140,7 @@ def _attend_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _swiglu(x: Tensor, gate: Product, up: Product, down: Product) -> Tensor:
-    return down(silu(gate(x)) * up(x))
+    return down(silu(gate(x).float()) * up(x).float()).float()
 
 
 def product(weight: Weight, pairs: bool) -> Product:
@@ -152,7 +161,7 @@ class Cast:
     def __call__(self, x: Tensor) -> Tensor:
         """[T, in] -> [T, out]; many rows in float32, which torch has faster products for."""
         if len(x) <= FEW:
-            return functional.linear(x.to(self.matrix.dtype), self.matrix).float()
+            return functional.linear(x.to(self.matrix.dtype), self.matrix)
         rows = max(1, PIECE // self.matrix.shape[1])
         parts = torch.split(self.matrix, rows)
         return torch.cat([functional.linear(x, part.float()) for part in parts], dim=-1)
@@ -179,7 +188,7 @@ class Packed:
             x = torch.cat([turns, 16 * turns], dim=-1).flatten(1)
         product = torch.ops.aten._weight_int4pack_mm_for_cpu
         y: Tensor = product(x, self.numbers, GROUP, self.scales)
-        return y[:, : self.rows].float()
+        return y if y.shape[1] == self.rows else y[:, : self.rows]
 
 
 def _packed(weight: Blocks) -> Packed:

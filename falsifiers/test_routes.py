@@ -83,7 +83,7 @@ def test_products_are_those_of_the_decoded_weights(observe, monkeypatch, kind, p
         multiply = int4.product(Blocks("w", (raw.reshape(-1),), kind, exact.shape), pairs)
         for tokens in (1, 3, 9):
             x = random.standard_normal((tokens, 512)).astype(np.float32)
-            off = multiply(torch.from_numpy(x)).numpy() - x @ exact.T
+            off = multiply(torch.from_numpy(x)).double().numpy() - x @ exact.T
             errors.append(np.abs(off) / (np.linalg.norm(x, axis=1)[:, None] @ norms(exact)))
     observe("error", max(each.max() for each in errors))
     observe("products", sum(each.size for each in errors))

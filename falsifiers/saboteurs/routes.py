@@ -176,14 +176,14 @@ def kept_for_ever(plant):
     """What was laid out outlives its weight."""
     kept = []
 
-    def fault(make):
-        def faulty(weight, pairs):
-            kept.append(weight)
-            return make(weight, pairs)
+    def fault(of_stack):
+        def faulty(self, stack, index):
+            kept.append(stack)
+            return of_stack(self, stack, index)
 
         return faulty
 
-    plant("engine.int4.product", fault)
+    plant("engine.int4.Int4._of_stack", fault)
 
 
 def empty_blocks_are_zeros(plant):
