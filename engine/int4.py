@@ -1,10 +1,10 @@
-"""The route that needs no compiler: torch's own product of bfloat16 rows with 4-bit numbers.
+"""The route that needs no compiler: torch's own products with 4-bit numbers and with float16.
 
-Knows how blocks are laid out anew for that product, on first use, and kept; knows nothing of files
-or layers. A weight of Q4_K or Q4_0 is `(number - 8) * scale + zero`, which is what torch takes, but
-that scale and zero are rounded to bfloat16, as the rows are. Others become bfloat16; where the
-processor has AVX-512, torch is quicker with two 4-bit numbers to a weight, low + 16 * high, and
-they take less memory. Norms, attention and router are float32, as on the plain route.
+Knows how blocks are laid out anew for those products, on first use, and kept; knows nothing of
+files or layers. A weight of Q4_K or Q4_0 is `(number - 8) * scale + zero`, which is what torch
+takes, but that scale, zero and the row are rounded to bfloat16. Others become float16 for FBGEMM,
+whose rows stay float32; where torch has no FBGEMM, bfloat16. Norms, attention, router and F32
+matrices are float32, as on the plain route.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,9 +29,8 @@ TILE = 64  # rows that torch lays out together, at most
 MULTIPLE = 16  # of rows, that torch takes
 PIECE = 1 << 22  # numbers laid out at once: 16 MiB as int32
 FEW = 4  # rows up to which torch multiplies by bfloat16 faster than it makes float32 of it
-# What is taken from a number so that 4 signed bits, or 16 * 4 + 4, hold it.
-OFFSETS = {"Q4_K": 8, "Q4_0": 0, "Q5_K": 16, "Q6_K": 0, "Q8_0": 8}
-ONE_NUMBER = ("Q4_K", "Q4_0")
+OFFSETS = {"Q4_K": 8, "Q4_0": 0}  # what makes a number of the file a signed one
+HALF = (2.0**-8, 65504.0)  # the largest of a piece, that float16 takes with room below and above
 
 Product = Callable[[Tensor], Tensor]  # [T, in] -> [T, out], bfloat16 or float32
 
@@ -39,13 +38,14 @@ Product = Callable[[Tensor], Tensor]  # [T, in] -> [T, out], bfloat16 or float32
 class Int4:
     """The route `engine.route.Route` in torch alone, on the CPU.
 
-    `pairs` says whether weights of more than 4 bits become two 4-bit numbers or bfloat16; None
-    takes what is faster here. What a weight became lives as long as the weight.
+    `half` says whether weights of more than 4 bits become float16 or bfloat16; None takes float16
+    where torch has FBGEMM. What a weight became lives as long as the weight.
     """
 
-    def __init__(self, pairs: bool | None = None) -> None:
-        self._cpu = torch.backends.cpu.get_cpu_capability()
-        self._pairs = self._cpu.startswith("AVX512") if pairs is None else pairs
+    def __init__(self, half: bool | None = None) -> None:
+        self._half = (
+            "fbgemm" in torch.backends.quantized.supported_engines if half is None else half
+        )
         self._matrices: WeakKeyDictionary[Weight, Product] = WeakKeyDictionary()
         self._stacks: WeakKeyDictionary[Weight, dict[int, Product]] = WeakKeyDictionary()
         self._floats: WeakKeyDictionary[Weight, Tensor] = WeakKeyDictionary()
@@ -53,7 +53,8 @@ class Int4:
     @property
     def name(self) -> str:
         """What runs, for a person to read."""
-        return f"torch alone in bfloat16, {self._cpu}, {torch.get_num_threads()} threads"
+        cpu, kind = torch.backends.cpu.get_cpu_capability(), "float" if self._half else "bfloat"
+        return f"torch in 4 bits and {kind}16, {cpu}, {torch.get_num_threads()} threads"
 
     def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
         """x [T, in] times each weight [out, in] transposed: [T, out] each."""
@@ -122,13 +123,13 @@ class Int4:
 
     def _matrix(self, weight: Weight) -> Product:
         if weight not in self._matrices:
-            self._matrices[weight] = product(weight, self._pairs)
+            self._matrices[weight] = product(weight, self._half)
         return self._matrices[weight]
 
     def _of_stack(self, stack: Weight, index: int) -> Product:
         made = self._stacks.setdefault(stack, {})
         if index not in made:
-            made[index] = product(stack[index], self._pairs)
+            made[index] = product(stack[index], self._half)
         return made[index]
 
 
@@ -143,13 +144,44 @@ def _swiglu(x: Tensor, gate: Product, up: Product, down: Product) -> Tensor:
     return down(silu(gate(x).float()) * up(x).float()).float()
 
 
-def product(weight: Weight, pairs: bool) -> Product:
+def product(weight: Weight, half: bool) -> Product:
     """How to multiply by the matrix `weight` [out, in]."""
     if not isinstance(weight, Blocks) or weight.type == "F32":
         return Cast(weight.dequantise())
-    if weight.type in ONE_NUMBER or (pairs and weight.type in OFFSETS):
+    if weight.type in OFFSETS:
         return _packed(weight)
-    return Cast(torch.cat([piece.bfloat16() for piece in weight.pieces()]))
+    parts = [_sixteen_bits(piece, half) for piece in weight.pieces()]
+    return parts[0] if len(parts) == 1 else Parts(parts)
+
+
+def _sixteen_bits(matrix: Tensor, half: bool) -> Product:
+    least, most = HALF
+    if half and least <= float(matrix.abs().max()) <= most:
+        return Half(torch.ops.quantized.linear_prepack_fp16(matrix, None))
+    return Cast(matrix.bfloat16())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of a large matrix, some at a time."""
+
+    parts: Sequence[Product]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[T, in] -> [T, out]"""
+        return torch.cat([part(x) for part in self.parts], dim=-1)
+
+
+@dataclass(frozen=True)
+class Half:
+    """A matrix in float16, as FBGEMM lays it out; it multiplies in float32."""
+
+    matrix: torch.ScriptObject
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[T, in] -> [T, out]"""
+        y: Tensor = torch.ops.quantized.linear_dynamic_fp16(x.float(), self.matrix)
+        return y
 
 
 @dataclass(frozen=True)
@@ -160,34 +192,22 @@ class Cast:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[T, in] -> [T, out]; many rows in float32, which torch has faster products for."""
-        if len(x) <= FEW:
-            return functional.linear(x.to(self.matrix.dtype), self.matrix)
-        rows = max(1, PIECE // self.matrix.shape[1])
-        parts = torch.split(self.matrix, rows)
-        return torch.cat([functional.linear(x, part.float()) for part in parts], dim=-1)
+        matrix = self.matrix if len(x) <= FEW else self.matrix.float()
+        return functional.linear(x.to(matrix.dtype), matrix)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A matrix in 4-bit numbers as torch lays them out, one or two to a weight.
-
-    Where `paired` is not 0, columns come in turns of so many low and so many high numbers, and the
-    high ones meet 16 times the row's numbers.
-    """
+    """A matrix in 4-bit numbers, as torch lays them out."""
 
     rows: int  # out; the numbers have up to 15 more
     numbers: Tensor  # uint8
-    scales: Tensor  # bfloat16 [columns / GROUP, rows, 2]: scale and zero
-    paired: int
+    scales: Tensor  # bfloat16 [in / GROUP, rows, 2]: scale and zero
 
     def __call__(self, x: Tensor) -> Tensor:
         """[T, in] -> [T, out]"""
-        x = x.bfloat16()
-        if self.paired:
-            turns = x.reshape(len(x), -1, self.paired)
-            x = torch.cat([turns, 16 * turns], dim=-1).flatten(1)
         product = torch.ops.aten._weight_int4pack_mm_for_cpu
-        y: Tensor = product(x, self.numbers, GROUP, self.scales)
+        y: Tensor = product(x.bfloat16(), self.numbers, GROUP, self.scales)
         return y if y.shape[1] == self.rows else y[:, : self.rows]
 
 
@@ -196,33 +216,22 @@ def _packed(weight: Blocks) -> Packed:
     require_data(weight)
     rows, length = weight.shape
     raw, step = weight.parts[0].reshape(rows, -1), max(1, PIECE // length // TILE) * TILE
-    starts = range(0, rows, step)
-    numbers, scales, paired = zip(
-        *(_laid_out(weight, raw[start : start + step]) for start in starts), strict=True
-    )
-    return Packed(rows, torch.cat(numbers), torch.cat(scales, dim=1), paired[0])
+    parts = [_laid_out(weight, raw[start : start + step]) for start in range(0, rows, step)]
+    numbers, scales = zip(*parts, strict=True)
+    return Packed(rows, torch.cat(numbers), torch.cat(scales, dim=1))
 
 
-def _laid_out(weight: Blocks, raw: Bytes) -> tuple[Tensor, Tensor, int]:
-    """`Packed`'s numbers, scales and turns for some rows uint8 [rows, bytes]."""
-    blocks = grid(raw, weight.type, weight.name)
-    size, offset = blocks.numbers.shape[-1], OFFSETS[weight.type]
-    numbers, scale = blocks.numbers.short() - offset, blocks.scale  # [N, groups, size or 1]
+def _laid_out(weight: Blocks, raw: Bytes) -> tuple[Tensor, Tensor]:
+    """`Packed`'s numbers and scales of some rows, uint8 [rows, bytes]."""
+    blocks, offset = grid(raw, weight.type, weight.name), OFFSETS[weight.type]
+    scale = blocks.scale  # [N, groups, 1]
     zero = scale * offset if blocks.minimum is None else scale * offset - blocks.minimum
     require_finite(weight, scale)
     require_finite(weight, zero)
-    if weight.type in ONE_NUMBER:
-        size = 0
-    else:
-        high = (numbers + 8) >> 4
-        numbers = torch.cat([numbers - 16 * high, high], dim=-1)
-        if size == GROUP:  # a group of low numbers, then one of high; of 16 each they share one
-            scale = torch.cat([scale, scale], dim=-1)
-            zero = torch.cat([zero, torch.zeros_like(zero)], dim=-1)
-    scales = torch.stack([each.reshape(len(raw), -1) for each in (scale, zero)], dim=-1)
-    numbers, scales = _filled(numbers.reshape(len(raw), -1) + 8), _filled(scales)
-    laid_out = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
-    return laid_out, scales.transpose(0, 1).bfloat16().contiguous(), size
+    numbers = _filled((blocks.numbers.int() + (8 - offset)).reshape(len(raw), -1))
+    scales = _filled(torch.cat([scale, zero], dim=-1).reshape(len(raw), -1, 2))
+    laid_out = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1)
+    return laid_out, scales.transpose(0, 1).bfloat16().contiguous()
 
 
 def _filled(rows: Tensor) -> Tensor:

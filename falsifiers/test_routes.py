@@ -56,7 +56,7 @@ def path(request, tmp_path_factory) -> Path:
     return write_model(tmp_path_factory.mktemp("routes"), *MODELS[request.param])
 
 
-@pytest.fixture(params=[False, True], ids=["bfloat16", "pairs"])
+@pytest.fixture(params=[None, False], ids=["the fastest", "bfloat16"])
 def fast(request, path) -> engine.Model:
     return engine.load(path, route=Int4(request.param))
 
@@ -72,15 +72,16 @@ def one_by_one(model: engine.Model, ids: list[int]) -> Tensor:
 
 
 @pytest.mark.falsifies("FALSIFY-ROUTES-001")
-@pytest.mark.parametrize("pairs", [False, True], ids=["bfloat16", "pairs"])
+@pytest.mark.parametrize("half", [False, True], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", TYPES)
-def test_products_are_those_of_the_decoded_weights(observe, monkeypatch, kind, pairs):
-    monkeypatch.setattr(int4, "PIECE", 64 * 512)  # numbers: 200 rows are four pieces
+def test_products_are_those_of_the_decoded_weights(observe, monkeypatch, kind, half):
+    for place in ("engine.int4.PIECE", "engine.weights.PIECE"):
+        monkeypatch.setattr(place, 64 * 512)  # numbers: 200 rows are four pieces
     random, errors = np.random.default_rng(0), []
     for rows in (1, 37, 200):
         raw = quantise(torch.from_numpy(random.standard_normal((rows, 512))), kind).numpy()
         exact = dequantize(raw, GGMLQuantizationType[kind]).astype(np.float64).reshape(rows, 512)
-        multiply = int4.product(Blocks("w", (raw.reshape(-1),), kind, exact.shape), pairs)
+        multiply = int4.product(Blocks("w", (raw.reshape(-1),), kind, exact.shape), half)
         for tokens in (1, 3, 9):
             x = random.standard_normal((tokens, 512)).astype(np.float32)
             off = multiply(torch.from_numpy(x)).double().numpy() - x @ exact.T
@@ -139,9 +140,9 @@ def laid_out(monkeypatch) -> list[str]:
     """The names of the matrices that are laid out from now on."""
     seen, make = [], int4.product
 
-    def watched(weight, pairs):
+    def watched(weight, half):
         seen.append(weight.name)
-        return make(weight, pairs)
+        return make(weight, half)
 
     monkeypatch.setattr(int4, "product", watched)
     return seen
@@ -181,8 +182,8 @@ def test_a_weight_without_data_or_with_a_nan_is_refused(observe, kind):
 
 def refusal(weight: Blocks) -> str:
     try:
-        for pairs in (False, True):
-            Int4(pairs).linear(torch.ones(1, 256), [weight])
+        for half in (False, True):
+            Int4(half).linear(torch.ones(1, 256), [weight])
     except engine.TensorError as error:
         return str(error)
     return ""

@@ -12,8 +12,8 @@ def zero_term_dropped(plant):
 
     def fault(laid_out):
         def faulty(weight, raw):
-            numbers, scales, paired = laid_out(weight, raw)
-            return numbers, scales * torch.tensor([1, 0]), paired
+            numbers, scales = laid_out(weight, raw)
+            return numbers, scales * torch.tensor([1, 0])
 
         return faulty
 
@@ -25,8 +25,8 @@ def packed_nibbles_swapped(plant):
 
     def fault(laid_out):
         def faulty(weight, raw):
-            numbers, scales, paired = laid_out(weight, raw)
-            return (numbers >> 4) | (numbers << 4), scales, paired
+            numbers, scales = laid_out(weight, raw)
+            return (numbers >> 4) | (numbers << 4), scales
 
         return faulty
 
@@ -38,8 +38,8 @@ def scale_of_the_neighbour(plant):
 
     def fault(laid_out):
         def faulty(weight, raw):
-            numbers, scales, paired = laid_out(weight, raw)
-            return numbers, scales.roll(1, dims=0), paired
+            numbers, scales = laid_out(weight, raw)
+            return numbers, scales.roll(1, dims=0)
 
         return faulty
 
@@ -55,32 +55,18 @@ def last_group_lost(plant):
     plant("engine.int4.Packed.__call__", fault)
 
 
-def high_numbers_not_scaled(plant):
-    """Of two numbers to a weight the high one counts as much as the low one."""
-
-    def fault(call):
-        def faulty(self, x):
-            if not self.paired:
-                return call(self, x)
-            turns = self.scales.clone()
-            turns[1::2] /= 16
-            return call(replace(self, scales=turns), x)
-
-        return faulty
-
-    plant("engine.int4.Packed.__call__", fault)
-
-
 def cast_to_eight_bits(plant):
-    """Weights that should be bfloat16 keep 3 bits of their fractions."""
+    """Weights that should have 16 bits have 8."""
 
-    def fault(call):
-        def faulty(self, x):
-            return call(replace(self, matrix=self.matrix.to(torch.float8_e4m3fn).float()), x)
+    def fault(sixteen_bits):
+        return lambda matrix, half: sixteen_bits(matrix.to(torch.float8_e4m3fn).float(), half)
 
-        return faulty
+    plant("engine.int4._sixteen_bits", fault)
 
-    plant("engine.int4.Cast.__call__", fault)
+
+def rows_of_parts_in_reverse(plant):
+    """A large matrix gives the numbers of its last rows first."""
+    plant("engine.int4.Parts.__call__", lambda call: lambda self, x: call(self, x).flip(-1))
 
 
 def experts_change_places(plant):
@@ -190,10 +176,10 @@ def empty_blocks_are_zeros(plant):
     """A weight without data is a matrix of zeros."""
 
     def fault(make):
-        def faulty(weight, pairs):
+        def faulty(weight, half):
             if not any(part.size for part in weight.parts):
                 return lambda x: x.new_zeros(len(x), weight.shape[0])
-            return make(weight, pairs)
+            return make(weight, half)
 
         return faulty
 
