@@ -8,13 +8,13 @@ file and are decoded when used, and training, where they are float32 parameters.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from engine import moe, rope
+from engine.attention import attention, rms_norm, split_heads
 from engine.cache import KVCache
 from engine.checkpoint import open_checkpoint
 from engine.config import ModelConfig
@@ -23,19 +23,23 @@ from engine.gguf import Checkpoint
 from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
 from engine.route import Heads, Layer, Route
+from engine.routes import choose
 from engine.weights import Blocks, Floats, Weight, linear
 
 Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
 Probe = Callable[[int | None, str, Tensor], None]  # takes layer (None outside), stage, what it made
 
 
-def load(path: str | Path, device: str = "cpu", route: Route | None = None) -> "Model":
+def load(path: str | Path, device: str = "cpu", route: Route | str | None = None) -> "Model":
     """Open the GGUF file or HF folder at `path` and check its tensors, names and shapes.
 
-    Without a `route`, of `engine.routes.choose`, the model takes the plain one. Raises
-    `FormatError` for the file or its metadata, `TensorError` for a tensor, and `EngineError` for a
-    device that is not there. No weight is decoded yet.
+    `route` is one, or the name of one: "auto" takes the fastest that this machine can run. Without
+    it the model takes the plain one, the reference. Raises `FormatError` for the file or its
+    metadata, `TensorError` for a tensor, and `EngineError` for a device that is not there or a
+    route that cannot run. No weight is decoded yet.
     """
+    if isinstance(route, str):
+        route = choose(route, device).route
     return Model.from_checkpoint(open_checkpoint(path), device, route)
 
 
@@ -224,28 +228,6 @@ def add_norm(
     return x, rms_norm(x, gain.dequantise(x.device), epsilon)
 
 
-def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
-    """x / rms(x) * gain over the last dimension (arXiv 1910.07467)."""
-    return gain * (x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + epsilon))
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
-    """Causal attention of queries [..., heads, T, D] over keys and values [..., kv heads, S, D].
-
-    The T queries are the last T of the S positions. Each key head serves heads / kv heads
-    neighbouring query heads (GQA, arXiv 2305.13245). With `window`, a query sees that many
-    positions, its own included. Returns [..., heads, T, D].
-    """
-    group = q.shape[-3] // k.shape[-3]
-    k, v = k.repeat_interleave(group, dim=-3), v.repeat_interleave(group, dim=-3)
-    scores = q @ k.transpose(-1, -2) / sqrt(q.shape[-1])  # [..., heads, T, S]
-    count, seen = scores.shape[-2:]
-    hidden = torch.ones(count, seen, dtype=torch.bool, device=q.device).triu(seen - count + 1)
-    if window:
-        hidden |= torch.ones_like(hidden).tril(seen - count - window)
-    return torch.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1) @ v
-
-
 def attend(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
     """The attention block of one layer: [..., T, H] to [..., T, H]."""
     c, block = model.config, f"blk.{layer}"
@@ -259,7 +241,7 @@ def attend(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
         return step.route.linear(mixed, [output])[0]
     projected = [project(model, name, x) for name in names]
     step.see(layer)("qkv", torch.cat(projected, dim=-1))
-    q, k, v = (_heads(each, c.key_length) for each in projected)  # [..., heads, T, D]
+    q, k, v = (split_heads(each, c.key_length) for each in projected)  # [..., heads, T, D]
     if c.has_qk_norm:  # before RoPE
         q_gain, k_gain = (model.weight(f"{block}.attn_{n}_norm").dequantise(x.device) for n in "qk")
         q, k = rms_norm(q, q_gain, c.rms_epsilon), rms_norm(k, k_gain, c.rms_epsilon)
@@ -292,11 +274,6 @@ def heads(model: Model, layer: int) -> Heads:
     )
     sizes = (c.head_count, c.head_count_kv, c.key_length, c.window(layer))
     return Heads(layer, *sizes, q_gain, k_gain, c.rms_epsilon)
-
-
-def _heads(x: Tensor, size: int) -> Tensor:
-    """[..., T, n * D] -> [..., n, T, D]"""
-    return x.reshape(*x.shape[:-1], -1, size).transpose(-3, -2)
 
 
 def layer_weights(model: Model, layer: int) -> Layer:

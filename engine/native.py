@@ -7,6 +7,7 @@ plain route does it.
 
 from collections.abc import Sequence
 from ctypes import Array
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -27,8 +28,8 @@ class Native:
 
     def __init__(self, path: str | None = None) -> None:
         self.kernels = Kernels(path or kernels.paths()[-1])
-        self._matrices: dict[Weight, Matrix] = {}
-        self._decoded: dict[Weight, Tensor] = {}
+        self._matrices: WeakKeyDictionary[Weight, Matrix] = WeakKeyDictionary()
+        self._decoded: WeakKeyDictionary[Weight, Tensor] = WeakKeyDictionary()
         self._packed: tuple[Sequence[Layer], Array[kernels.Layer] | None] | None = None
 
     @property
@@ -129,7 +130,7 @@ class Native:
         return self.kernels.experts(x, None, 1, *(self._matrix(w) for w in (gate, up, down)))
 
     def _matrix(self, weight: Weight) -> Matrix:
-        """Kept together with its weight, so that the memory which it points to stays."""
+        """Kept as long as its weight, whose memory it points to."""
         if weight not in self._matrices and isinstance(weight, Blocks):
             self._matrices[weight] = kernels.matrix(weight)
         return self._matrices[weight]

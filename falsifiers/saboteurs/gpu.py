@@ -14,7 +14,7 @@ def gpu_skips_norms(plant):
     def fault(rms_norm):
         return lambda x, gain, epsilon: x if x.is_cuda else rms_norm(x, gain, epsilon)
 
-    plant("engine.model.rms_norm", fault)
+    plant("engine.attention.rms_norm", fault)
 
 
 def gpu_adds_noise(plant):

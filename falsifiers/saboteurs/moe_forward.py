@@ -44,7 +44,7 @@ def rope_interleaved(plant):
 
 def norm_epsilon_hard_coded(plant):
     """The epsilon of every RMSNorm is 1e-6 and not the file's."""
-    plant("engine.model.rms_norm", lambda rms_norm: lambda x, gain, _: rms_norm(x, gain, 1e-6))
+    plant("engine.attention.rms_norm", lambda rms_norm: lambda x, gain, _: rms_norm(x, gain, 1e-6))
 
 
 def causal_mask_missing(plant):
@@ -58,7 +58,7 @@ def causal_mask_missing(plant):
 
         return faulty
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def _blocks(plant, kind, size, change):
