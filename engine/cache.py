@@ -41,7 +41,7 @@ class KVCache:
         self._check(layer, key, value)
         self.require_room(key.shape[1])
         end = self.length + key.shape[1]
-        self._reserve(end)
+        self.reserve(end)
         self.keys[layer, :, self.length : end] = key
         self.values[layer, :, self.length : end] = value
         return self.keys[layer, :, :end], self.values[layer, :, :end]
@@ -58,7 +58,12 @@ class KVCache:
         """Count `count` appended positions as filled."""
         self.length += count
 
-    def _reserve(self, end: int) -> None:
+    def bytes(self, positions: int) -> int:
+        """What keys and values of so many positions take."""
+        layers, heads, _, size = self.keys.shape
+        return 2 * layers * heads * positions * size * self.keys.element_size()
+
+    def reserve(self, end: int) -> None:
         """Make room for `end` positions; at least doubles, so that copying stays rare."""
         size = self.keys.shape[2]
         if end > size:
