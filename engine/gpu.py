@@ -6,6 +6,7 @@ and how much memory all of it takes; knows nothing of layers, files or of what k
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -18,7 +19,7 @@ from engine.launch import Matrix
 from engine.packed import Packed, place
 from engine.quant import row_bytes
 from engine.route import Angles, Heads, Through
-from engine.weights import Blocks, Floats, Weight
+from engine.weights import Blocks, Weight
 
 CAP = 0.95  # of the device's memory
 WORK = 1 << 30  # bytes for what a pass makes, and for laying out a weight
@@ -103,14 +104,15 @@ class Gpu:
     def experts(
         self, x: Tensor, router: Weight, gate: Weight, up: Weight, down: Weight, k: int
     ) -> Tensor:
-        stacks = tuple(_matrix(each) for each in (gate, up, down))
+        stacks = Experts(_matrix(gate), _matrix(up), _matrix(down), gate.shape[0])
+        x = x.contiguous()
         [logits] = self.linear(x, [router])
         shares, experts = launch.top_experts(logits, k)
         if len(x) > 1:
-            parts = zip(*(each.split(TOKENS) for each in (x, shares, experts)), strict=True)
-            return torch.cat([_together(*part, *stacks, gate.shape[0]) for part in parts])
-        h = launch.matvec_swiglu(x.contiguous(), *stacks[:2], (shares[0], experts[0]))
-        return launch.matvec(h, stacks[2:], experts[0])[0]
+            cuts = (slice(start, start + TOKENS) for start in range(0, len(x), TOKENS))
+            return torch.cat([_together(x[cut], shares[cut], experts[cut], stacks) for cut in cuts])
+        h = launch.matvec_swiglu(x, stacks.gate, stacks.up, (shares[0], experts[0]))
+        return launch.matvec(h, [stacks.down], experts[0])[0]
 
     def swiglu(self, x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
         x = x.contiguous()
@@ -123,20 +125,22 @@ class Gpu:
         return launch.matmul(x, matrix)
 
 
-def _together(
-    x: Tensor,
-    shares: Tensor,
-    experts: Tensor,
-    gate: Matrix,
-    up: Matrix,
-    down: Matrix,
-    count: int,
-) -> Tensor:
+@dataclass(frozen=True)
+class Experts:
+    """The stacks of one layer's experts, and how many there are."""
+
+    gate: Matrix
+    up: Matrix
+    down: Matrix
+    count: int
+
+
+def _together(x: Tensor, shares: Tensor, experts: Tensor, stacks: Experts) -> Tensor:
     """Many tokens through their experts, each expert's weights read once for its tokens."""
     k = experts.shape[1]
-    groups = launch.group(experts, count, launch.tiles_for(x).grouped)
-    h = launch.matmul_swiglu(x.contiguous(), gate, up, (groups, shares, k))
-    return launch.matmul(h, down, groups).reshape(len(x), k, -1).sum(1)
+    groups = launch.group(experts, stacks.count, launch.tiles_for(x).grouped)
+    h = launch.matmul_swiglu(x, stacks.gate, stacks.up, (groups, shares, k))
+    return launch.matmul(h, stacks.down, groups).reshape(len(x), k, -1).sum(1)
 
 
 class Step:
@@ -175,7 +179,7 @@ class Step:
         return through(self._embedding.take(self._token), (cos, sin), self._route)
 
     def _capture(self, through: Through) -> torch.cuda.CUDAGraph:
-        before = torch.cuda.Stream()
+        before = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         before.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(before):
             self._run(through)

@@ -109,7 +109,7 @@ def matvec(
         tiles.words,
         num_warps=WARPS,
     )
-    return list(y.split(counts, dim=1))
+    return list(torch.split(y, counts, dim=1))
 
 
 def matvec_swiglu(
@@ -175,8 +175,8 @@ def group(experts: Tensor, matrices: int, tile: int) -> Groups:
     owner = torch.searchsorted(after, places, right=True)  # E for tiles beyond the last
     known = owner.clamp(max=matrices - 1)
     starts = bounds[known] + (places - after[known] + counts[known]) * tile
-    parts = (pairs, owner, starts, bounds[known + 1])
-    return Groups(*(part.int() for part in parts), matrices)
+    ends = bounds[known + 1]
+    return Groups(pairs.int(), owner.int(), starts.int(), ends.int(), matrices)
 
 
 def matmul(

@@ -84,8 +84,9 @@ class Packed(Weight):
 
     def pieces(self, device: Device = "cpu") -> Iterator[Tensor]:
         rows = max(1, PIECE // self.shape[-1])
-        for ids in torch.arange(self.shape[0], device=self.lo.device).split(rows):
-            yield self.take(ids).to(device)
+        for first in range(0, self.shape[0], rows):
+            last = min(first + rows, self.shape[0])
+            yield self.take(torch.arange(first, last, device=self.lo.device)).to(device)
 
     def rows(self, ids: Sequence[int], device: Device = "cpu") -> Tensor:
         return self.take(torch.as_tensor(ids, device=self.lo.device)).to(device)

@@ -7,8 +7,8 @@ runs in one order, without atomics, so that the same input gives the same bits.
 A weight is four pointers, `lo`, `hi`, `sc` and `d`, and its type's name. Numbers that share a scale
 are a group of 8 x W, and a group is W words of eight 4-bit numbers; place n of word w in group g
 holds number W * (n ^ (g % 8)) + w of the group. So threads with neighbouring groups read the same
-numbers of the input at once without meeting in a bank of shared memory. Of every float type, `F`, `lo`
-is the matrix.
+numbers of the input at once without meeting in a bank of shared memory. Of every float type, `F`,
+`lo` is the matrix.
 
 Tiles: R rows of a matrix, S groups, W words; M tokens, N rows, in products of many tokens.
 """
