@@ -27,7 +27,7 @@ help:
 $(READY):
 	@$(STEP) $(PYTHON) -m venv --clear $(VENV)
 	@$(STEP) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[engine,plot,serve,dev]' transformers
+		--constraint constraints.txt --editable '.[engine,gpu,plot,serve,dev]' transformers
 	@touch $@
 
 oracles: $(READY)

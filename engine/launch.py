@@ -39,11 +39,12 @@ class Tiles:
     tokens: int
     grouped: int  # tokens that go to one expert
     columns: int
+    keys: int  # positions of the cache at once
     splits: int
 
 
-GPU = Tiles(rows=4, words=256, tokens=64, grouped=32, columns=64, splits=32)
-INTERPRETER = Tiles(rows=256, words=32, tokens=32, grouped=16, columns=256, splits=2)
+GPU = Tiles(rows=4, words=256, tokens=64, grouped=32, columns=64, keys=16, splits=32)
+INTERPRETER = Tiles(rows=256, words=32, tokens=32, grouped=16, columns=256, keys=64, splits=2)
 
 
 def tiles_for(x: Tensor) -> Tiles:
@@ -333,7 +334,7 @@ def attend_one(
         a.gains is not None,
         max(16, power_of_two(group)),
         max(16, power_of_two(a.size // 2)),
-        16 if tiles is GPU else 64,
+        tiles.keys,
         tiles.splits,
     )
     out = torch.empty(1, a.heads * a.size, device=q.device)

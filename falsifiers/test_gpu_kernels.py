@@ -22,7 +22,9 @@ if find_spec("triton"):  # without it every claim here is BLOCKED
         from engine import gpu, launch
         from engine.packed import Packed
 
-        TILES = launch.Tiles(rows=16, words=32, tokens=16, grouped=16, columns=32, splits=4)
+        TILES = launch.Tiles(
+            rows=16, words=32, tokens=16, grouped=16, columns=32, keys=16, splits=4
+        )
 
 CUDA = torch.device("cuda")
 GB = 10**9
@@ -92,7 +94,7 @@ def test_tokens_through_their_experts(observe, tokens):
     x[:, 0] = 10
     shapes = (("Q4_K", 5, 512, 256), ("Q4_K", 5, 512, 256), ("Q6_K", 5, 256, 512))
     stacks = [cases.blocks("s", *shape, seed=n, scale=0.1) for n, shape in enumerate(shapes)]
-    router = np.random.default_rng(9).standard_normal((5, 256)).astype(np.float32)
+    router = np.random.default_rng(9).standard_normal((5, 256)).astype(np.float32) / 32
     router[3, 0] = -1e3  # nobody goes there
     parts = [engine.weights.Blocks("r", (router.view(np.uint8).reshape(-1),), "F32", (5, 256))]
     parts += stacks
@@ -108,7 +110,7 @@ def test_tokens_through_their_experts(observe, tokens):
 HEADS = [
     (6, 2, 32, 0, True, 0, 1),
     (6, 2, 32, 3, True, 11, 1),
-    (3, 3, 20, 0, False, 11, 1),
+    (3, 3, 20, 0, False, 40, 1),
     (4, 1, 32, 5, True, 3, 9),
 ]
 
@@ -147,7 +149,7 @@ MODELS = {
     "qwen2": FixtureShape(layers=1, head_dim=32, dense_width=256),
     "qwen3": FixtureShape(layers=1, tied=True, mix="Q8_0"),
 }
-SMALL = FixtureShape(hidden=64, layers=2, heads=2, head_dim=32, dense_width=64, mix="F32")
+SMALL = FixtureShape(hidden=64, layers=1, heads=2, head_dim=32, dense_width=64, mix="F32")
 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-MODEL-001")
@@ -161,14 +163,14 @@ def test_a_model_by_prompt_and_by_token(observe, tmp_path, architecture):
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-STEP-001")
 def test_a_tokens_pass_from_static_buffers(observe, tmp_path):
-    both = pair(tmp_path, "qwen3", SMALL, 12)
+    both = pair(tmp_path, "qwen3", SMALL, 6)
     (_, _), (fast, cache) = both
-    for ids in ([5, 6, 7], [300], [2], [9]):
+    for ids in ([5, 6, 7], [300], [9]):
         expected, found = (model.forward(ids, c) for model, c in both)
         observe("lowest_cosine", lowest_cosine(expected, found))
-    cache.truncate(5)
+    cache.truncate(4)
     observe("differing_logits", int((fast.forward([9], cache) != found).sum()))
-    observe("passes_of_another_cache", len(fast._steps.keys() - {cache}))
+    observe("passes_of_another_cache", len(set(fast._steps) - {cache}))
 
 
 def pair(folder, architecture: str, shape: FixtureShape, capacity: int) -> list[tuple]:

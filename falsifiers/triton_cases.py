@@ -7,7 +7,7 @@ On the GPU if there is one, else in Triton's interpreter on a CPU's tensors. The
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +55,25 @@ def mutant(old: str, new: str) -> ModuleType:
     with interpreting():
         spec.loader.exec_module(module)
     return module
+
+
+def running(name: str, faulty: ModuleType) -> Callable:
+    """A fault for a launcher: it launches the kernel `name` of `faulty`."""
+
+    def fault(launch: Callable) -> Callable:
+        def launched(*arguments, **options):
+            from engine import triton_kernels
+
+            sound = getattr(triton_kernels, name)
+            setattr(triton_kernels, name, getattr(faulty, name))
+            try:
+                return launch(*arguments, **options)
+            finally:
+                setattr(triton_kernels, name, sound)
+
+        return launched
+
+    return fault
 
 
 def blocks(name: str, kind: str, *shape: int, seed: int = 0, scale: float = 1.0) -> Blocks:

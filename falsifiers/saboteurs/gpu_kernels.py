@@ -2,19 +2,19 @@
 
 import torch
 
-from falsifiers.triton_cases import mutant
+from falsifiers.triton_cases import mutant, running
 
 
 def gpu_drops_the_minimum(plant):
     """One token's product leaves out what Q4_K and Q5_K subtract."""
     faulty = mutant("total -= least * tl.sum(plain, 1)[:, None]", "total -= 0.0")
-    plant("engine.triton_kernels.matvec", lambda kernel: faulty.matvec)
+    plant("engine.launch.matvec", running("matvec", faulty))
 
 
 def gpu_forgets_the_places_turn(plant):
     """One token's product takes the nibbles of a word as if no group had turned them."""
     faulty = mutant("((turn ^ n) * W)[:, None]", "((turn * 0 + n) * W)[:, None]")
-    plant("engine.triton_kernels.matvec", lambda kernel: faulty.matvec)
+    plant("engine.launch.matvec", running("matvec", faulty))
 
 
 def gpu_swaps_halves_of_a_byte(plant):
@@ -42,14 +42,14 @@ def gpu_keeps_scales_in_16_bits(plant):
 def gpu_loses_the_last_group(plant):
     """One token's product ends one group early."""
     faulty = mutant("inside = s < SLOTS * groups", "inside = s < SLOTS * groups - 1")
-    plant("engine.triton_kernels.matvec", lambda kernel: faulty.matvec)
+    plant("engine.launch.matvec", running("matvec", faulty))
 
 
 def gpu_loses_the_last_column(plant):
     """Many tokens' product leaves the last row of the matrix out."""
     whole = "used = column < count\n    if GROUPED:"
     faulty = mutant(whole, whole.replace("count", "count - 1"))
-    plant("engine.triton_kernels.matmul", lambda kernel: faulty.matmul)
+    plant("engine.launch.matmul", running("matmul", faulty))
 
 
 def gpu_scales_of_the_first_group(plant):
@@ -59,7 +59,7 @@ def gpu_scales_of_the_first_group(plant):
         "scale, least = _scale(sc, d, at * 0 + row[:, None] * (words // W), mask, TYPE)\n"
         "            from_x",
     )
-    plant("engine.triton_kernels.matmul", lambda kernel: faulty.matmul)
+    plant("engine.launch.matmul", running("matmul", faulty))
 
 
 def gpu_router_does_not_renormalise(plant):
@@ -69,7 +69,7 @@ def gpu_router_does_not_renormalise(plant):
         'every = tl.load(logits + token * E + at, mask=at < E, other=-float("inf"))\n'
         "    share /= tl.sum(tl.exp(every - first), 0)",
     )
-    plant("engine.triton_kernels.top_experts", lambda kernel: faulty.top_experts)
+    plant("engine.launch.top_experts", running("top_experts", faulty))
 
 
 def gpu_router_takes_the_last_of_equals(plant):
@@ -78,7 +78,7 @@ def gpu_router_takes_the_last_of_equals(plant):
         "index = tl.min(tl.where(left == best, at, TILE), 0)",
         "index = tl.max(tl.where(left == best, at, -1), 0)",
     )
-    plant("engine.triton_kernels.top_experts", lambda kernel: faulty.top_experts)
+    plant("engine.launch.top_experts", running("top_experts", faulty))
 
 
 def gpu_swaps_two_experts(plant):
@@ -112,13 +112,13 @@ def gpu_drops_a_groups_last_token(plant):
 def gpu_ignores_the_second_expert(plant):
     """One token's experts after the first are taken to be the first."""
     faulty = mutant("chosen = experts + slot\n", "chosen = experts\n")
-    plant("engine.triton_kernels.matvec_swiglu", lambda kernel: faulty.matvec_swiglu)
+    plant("engine.launch.matvec_swiglu", running("matvec_swiglu", faulty))
 
 
 def gpu_ignores_the_window(plant):
     """One token sees all positions."""
     faulty = mutant("begin = tl.maximum(length + 1 - window, 0)", "begin = 0")
-    plant("engine.triton_kernels.attend_one", lambda kernel: faulty.attend_one)
+    plant("engine.launch.attend_one", running("attend_one", faulty))
 
 
 def gpu_forgets_the_other_shares(plant):
@@ -127,14 +127,14 @@ def gpu_forgets_the_other_shares(plant):
         "weight = tl.exp(peak - tl.max(peak, 0))",
         "weight = tl.where(split == 0, tl.exp(peak - tl.max(peak, 0)), 0.0)",
     )
-    plant("engine.triton_kernels.join_splits", lambda kernel: faulty.join_splits)
+    plant("engine.launch.attend_one", running("join_splits", faulty))
 
 
 def gpu_sees_the_next_token(plant):
     """Many tokens' attention sees one position too many."""
     seen = "seen = other[None, :] <= place[:, None]"
     faulty = mutant(seen, f"{seen} + 1")
-    plant("engine.triton_kernels.attend_many", lambda kernel: faulty.attend_many)
+    plant("engine.launch.attend_many", running("attend_many", faulty))
 
 
 def gpu_caches_keys_before_the_norm(plant):
@@ -144,7 +144,7 @@ def gpu_caches_keys_before_the_norm(plant):
         "tl.store(keys + new, tl.load(k + kv * D + at, mask=half, other=0.0)[None, :], "
         "mask=half[None, :])",
     )
-    plant("engine.triton_kernels.attend_one", lambda kernel: faulty.attend_one)
+    plant("engine.launch.attend_one", running("attend_one", faulty))
 
 
 def gpu_mixes_up_keys_and_values(plant):
@@ -201,7 +201,20 @@ def gpu_step_depends_on_the_last(plant):
 
 def gpu_takes_all_memory(plant):
     """Memory may be used to the last byte."""
-    plant("engine.gpu.CAP", lambda cap: 1.0)
+
+    def fault(require):
+        def faulty(device, sizes, what=""):
+            from engine import gpu
+
+            cap, gpu.CAP = gpu.CAP, 1.0
+            try:
+                require(device, sizes, what)
+            finally:
+                gpu.CAP = cap
+
+        return faulty
+
+    plant("engine.gpu.require_memory", fault)
 
 
 def gpu_looks_at_total_memory(plant):
