@@ -161,7 +161,7 @@ class Step:
         self._logits = torch.empty(0, device=device)
 
     def __call__(self, token: int, position: int, through: Through) -> Tensor:
-        """Logits [1, V] of `token` at `position`, good until the next call.
+        """Logits [1, V] of `token` at `position`.
 
         `through` is called only while there is no graph, and kept by nobody.
         """
@@ -172,7 +172,7 @@ class Step:
         if self._graph is None:
             self._graph = self._capture(through)
         self._graph.replay()
-        return self._logits
+        return self._logits.clone()  # which the next replay would overwrite
 
     def _run(self, through: Through) -> Tensor:
         cos, sin = (table.index_select(0, self._position) for table in self._angles)

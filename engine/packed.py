@@ -25,7 +25,7 @@ from engine.weights import (
 )
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-CHUNK = 1 << 24  # bytes of the file that are laid out at once
+CHUNK = 1 << 23  # bytes of the file that are laid out at once
 PIECE = 1 << 24  # numbers decoded at once by `pieces`
 MOST = 2**31 - 1  # words or numbers that a kernel can count
 

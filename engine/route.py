@@ -76,7 +76,7 @@ class Step(Protocol):
     """One token's pass over one cache, which a device may have recorded."""
 
     def __call__(self, token: int, position: int, through: Through) -> Tensor:
-        """Logits [1, V] of `token` at `position`, good until the next call."""
+        """Logits [1, V] of `token` at `position`."""
 
 
 @runtime_checkable

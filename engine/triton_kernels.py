@@ -338,7 +338,7 @@ def _product(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def matmul(
     x,
     y,
@@ -386,7 +386,7 @@ def matmul(
         tl.store(to, made, mask=valid[None, :] & used[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def matmul_swiglu(
     x,
     h,

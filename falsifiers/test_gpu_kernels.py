@@ -4,8 +4,8 @@ On a machine without a GPU the kernels run in Triton's interpreter, and a token'
 being captured: from its static buffers, by the same code.
 """
 
+import importlib
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,15 +17,6 @@ from engine.fixture import FixtureShape
 from engine.quant import TYPES
 from falsifiers import triton_cases as cases
 
-if find_spec("triton"):  # without it every claim here is BLOCKED
-    with cases.interpreting():
-        from engine import gpu, launch
-        from engine.packed import Packed
-
-        TILES = launch.Tiles(
-            rows=16, words=32, tokens=16, grouped=16, columns=32, keys=16, splits=4
-        )
-
 CUDA = torch.device("cuda")
 GB = 10**9
 
@@ -36,13 +27,31 @@ def interpreting():
         yield
 
 
-def packed(weight):
-    return Packed.of(weight, cases.DEVICE)
+@pytest.fixture
+def gpu(interpreting):
+    """The module, which needs triton: without it every claim here is BLOCKED."""
+    return importlib.import_module("engine.gpu")
+
+
+@pytest.fixture
+def launch(gpu):
+    return gpu.launch
+
+
+@pytest.fixture
+def tiles(launch):
+    """Small ones, so that a small matrix has several."""
+    return launch.Tiles(rows=16, words=32, tokens=16, grouped=16, columns=32, keys=16, splits=4)
+
+
+@pytest.fixture
+def packed(gpu):
+    return lambda weight: gpu.Packed.of(weight, cases.DEVICE)
 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-PACK-001")
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_packed_weight_holds_the_files_numbers_in_its_bytes(observe, kind):
+def test_a_packed_weight_holds_the_files_numbers_in_its_bytes(observe, packed, kind):
     weight = cases.blocks("w", kind, 3, 7, 768)
     found = packed(weight)
     held = {part.data_ptr(): part.numel() * part.element_size() for part in found.pointers}
@@ -54,11 +63,11 @@ def test_a_packed_weight_holds_the_files_numbers_in_its_bytes(observe, kind):
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-MATVEC-001")
 @pytest.mark.parametrize("kinds", [("Q4_K", "Q6_K", "F32"), ("Q5_K", "Q8_0", "Q4_0")])
-def test_one_token_times_three_matrices(observe, kinds):
+def test_one_token_times_three_matrices(observe, gpu, launch, packed, tiles, kinds):
     x = cases.numbers(1, 768)
     weights = [cases.blocks(kind, kind, n, 768) for kind, n in zip(kinds, (17, 5, 1), strict=True)]
     matrices = [gpu._matrix(packed(weight)) for weight in weights]
-    for found, weight in zip(launch.matvec(x, matrices, tiles=TILES), weights, strict=True):
+    for found, weight in zip(launch.matvec(x, matrices, tiles=tiles), weights, strict=True):
         expected = cases.exact(x) @ cases.decoded(weight).T
         observe("error", cases.relative_error(found, expected))
         observe("rows", found.shape[1])
@@ -66,15 +75,15 @@ def test_one_token_times_three_matrices(observe, kinds):
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-MATMUL-001")
 @pytest.mark.parametrize("kind", ["Q4_K", "Q6_K"])
-def test_many_tokens_times_a_matrix(observe, kind):
+def test_many_tokens_times_a_matrix(observe, gpu, launch, packed, tiles, kind):
     x, weight = cases.numbers(19, 512), cases.blocks("w", kind, 33, 512)
-    found = launch.matmul(x, gpu._matrix(packed(weight)), tiles=TILES)
+    found = launch.matmul(x, gpu._matrix(packed(weight)), tiles=tiles)
     observe("error", cases.relative_error(found, cases.exact(x) @ cases.decoded(weight).T))
     observe("products", found.numel())
 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-ROUTER-001")
-def test_the_routers_choice_and_shares(observe):
+def test_the_routers_choice_and_shares(observe, launch):
     logits = cases.numbers(6, 12)
     logits[0] = 0.0  # all equal
     logits[1, [7, 3]] = logits[1].max() + 1  # two that are equal
@@ -89,7 +98,7 @@ def test_the_routers_choice_and_shares(observe):
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-EXPERTS-001")
 @pytest.mark.parametrize("tokens", [1, 19])
-def test_tokens_through_their_experts(observe, tokens):
+def test_tokens_through_their_experts(observe, gpu, packed, tokens):
     x = cases.numbers(tokens, 256)
     x[:, 0] = 10
     shapes = (("Q4_K", 5, 512, 256), ("Q4_K", 5, 512, 256), ("Q6_K", 5, 256, 512))
@@ -117,7 +126,7 @@ HEADS = [
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-ATTENTION-001")
 @pytest.mark.parametrize("case", HEADS, ids=str)
-def test_attention_over_the_cache(observe, case):
+def test_attention_over_the_cache(observe, launch, tiles, case):
     heads, kv_heads, size, window, normed, start, tokens = case
     q, k, v = (cases.numbers(tokens, n * size) for n in (heads, kv_heads, kv_heads))
     capacity = start + tokens  # the last token is at the end of the cache
@@ -132,9 +141,9 @@ def test_attention_over_the_cache(observe, case):
     old = [cases.exact(torch.cat(each)) for each in zip(past, new, strict=True)]
     if tokens == 1:
         position = torch.tensor([start], device=cases.DEVICE)
-        found = launch.attend_one((q, k, v), angles, layout, position, TILES)
+        found = launch.attend_one((q, k, v), angles, layout, position, tiles)
     else:
-        found = launch.attend_many((q, k, v), angles, layout, start, TILES)
+        found = launch.attend_many((q, k, v), angles, layout, start, tiles)
     exact_gains = tuple(map(cases.exact, gains)) if gains else (None, None)
     queries = cases.exact(q).reshape(tokens, heads, size)
     expected = cases.attended(queries, *old, exact_gains, window, start, 1e4)
@@ -154,16 +163,16 @@ SMALL = FixtureShape(hidden=64, layers=1, heads=2, head_dim=32, dense_width=64, 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-MODEL-001")
 @pytest.mark.parametrize("architecture", MODELS)
-def test_a_model_by_prompt_and_by_token(observe, tmp_path, architecture):
-    both = pair(tmp_path, architecture, MODELS[architecture], 10)
+def test_a_model_by_prompt_and_by_token(observe, gpu, tmp_path, architecture):
+    both = pair(gpu, tmp_path, architecture, MODELS[architecture], 10)
     for ids in ([5, 6, 7, 8, 9, 10, 11, 12, 13], [300]):  # the last fills the cache
         observe("lowest_cosine", lowest_cosine(*(model.forward(ids, c) for model, c in both)))
         observe("positions", both[1][1].length)
 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-STEP-001")
-def test_a_tokens_pass_from_static_buffers(observe, tmp_path):
-    both = pair(tmp_path, "qwen3", SMALL, 6)
+def test_a_tokens_pass_from_static_buffers(observe, gpu, tmp_path):
+    both = pair(gpu, tmp_path, "qwen3", SMALL, 6)
     (_, _), (fast, cache) = both
     for ids in ([5, 6, 7], [300], [9]):
         expected, found = (model.forward(ids, c) for model, c in both)
@@ -173,7 +182,7 @@ def test_a_tokens_pass_from_static_buffers(observe, tmp_path):
     observe("passes_of_another_cache", len(set(fast._steps) - {cache}))
 
 
-def pair(folder, architecture: str, shape: FixtureShape, capacity: int) -> list[tuple]:
+def pair(gpu, folder, architecture: str, shape: FixtureShape, capacity: int) -> list[tuple]:
     """The plain route's model and the GPU's, each with an empty cache."""
     path = engine.write_fixture(folder / "model.gguf", architecture=architecture, shape=shape)
     both = engine.load(path), engine.load(path, cases.DEVICE, gpu.Gpu(cases.DEVICE))
@@ -196,7 +205,7 @@ MEMORY = [
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-MEMORY-001")
 @pytest.mark.parametrize("free, total, weights, cache, fits", MEMORY)
 def test_what_does_not_fit_is_refused_before_it_is_taken(
-    observe, monkeypatch, free, total, weights, cache, fits
+    observe, gpu, monkeypatch, free, total, weights, cache, fits
 ):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (free, total))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device=None: 0)
@@ -208,7 +217,7 @@ def test_what_does_not_fit_is_refused_before_it_is_taken(
 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-MEMORY-002")
-def test_weights_and_cache_are_counted_before_they_are_placed(observe, monkeypatch, tiny):
+def test_weights_and_cache_are_counted_before_they_are_placed(observe, gpu, monkeypatch, tiny):
     asked = []
 
     def noted(device, sizes, what=""):
@@ -232,7 +241,7 @@ def test_weights_and_cache_are_counted_before_they_are_placed(observe, monkeypat
 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-DEVICE-001")
-def test_a_device_or_module_that_is_not_there_is_said(observe, monkeypatch):
+def test_a_device_or_module_that_is_not_there_is_said(observe, gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     said = refusal(lambda: gpu.Gpu("cuda:7"))
     observe("unsaid", unsaid(said, "cuda:7", "found 1"))
