@@ -49,8 +49,10 @@ class Gpu:
 
     def reserve(self, cache: KVCache) -> None:
         """All of the memory of `cache`, whose addresses then stay, or `EngineError`."""
-        held = cache.bytes(cache.keys.shape[2])
-        more = {"cache": cache.bytes(cache.capacity) - held, "work": WORK}
+        if cache.keys.shape[2] == cache.capacity:
+            return
+        # Old and new keys and values are there at once while a cache grows.
+        more = {"cache": cache.bytes(cache.capacity), "work": WORK}
         require_memory(self.device, more, f"{cache.capacity} positions")
         cache.reserve(cache.capacity)
 
@@ -81,8 +83,7 @@ class Gpu:
         self, projected: Sequence[Tensor], heads: Heads, angles: Angles, cache: KVCache
     ) -> Tensor:
         cache.require_room(len(projected[0]))
-        if cache.keys.shape[2] != cache.capacity:
-            self.reserve(cache)
+        self.reserve(cache)
         gains = None
         if heads.q_gain is not None and heads.k_gain is not None:
             gains = _vector(heads.q_gain), _vector(heads.k_gain)

@@ -6,6 +6,7 @@ being captured: from its static buffers, by the same code.
 
 import importlib
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,19 +154,23 @@ def test_attention_over_the_cache(observe, launch, tiles, case):
     observe("cached_error", cases.relative_error(values[-1, -1], old[1][-1, -1]))
 
 
+SMALL = FixtureShape(
+    hidden=64, layers=1, heads=2, kv_heads=1, head_dim=32, dense_width=64, mix="F16"
+)
 MODELS = {
-    "qwen3moe": FixtureShape(layers=1, experts=4, window=6),
-    "qwen2": FixtureShape(layers=1, head_dim=32, dense_width=256),
-    "qwen3": FixtureShape(layers=1, tied=True, mix="Q8_0"),
+    "qwen3moe": FixtureShape(
+        layers=1, heads=2, kv_heads=1, head_dim=128, experts=4, vocabulary=300, window=6
+    ),
+    "qwen2": SMALL,
+    "qwen3": replace(SMALL, mix="Q8_0", tied=True),
 }
-SMALL = FixtureShape(hidden=64, layers=1, heads=2, head_dim=32, dense_width=64, mix="F32")
 
 
 @pytest.mark.falsifies("FALSIFY-GPU-KERNELS-MODEL-001")
 @pytest.mark.parametrize("architecture", MODELS)
 def test_a_model_by_prompt_and_by_token(observe, gpu, tmp_path, architecture):
     both = pair(gpu, tmp_path, architecture, MODELS[architecture], 10)
-    for ids in ([5, 6, 7, 8, 9, 10, 11, 12, 13], [300]):  # the last fills the cache
+    for ids in ([5, 6, 7, 8, 9, 10, 11, 12, 13], [200]):  # the last fills the cache
         observe("lowest_cosine", lowest_cosine(*(model.forward(ids, c) for model, c in both)))
         observe("positions", both[1][1].length)
 
@@ -174,7 +179,7 @@ def test_a_model_by_prompt_and_by_token(observe, gpu, tmp_path, architecture):
 def test_a_tokens_pass_from_static_buffers(observe, gpu, tmp_path):
     both = pair(gpu, tmp_path, "qwen3", SMALL, 6)
     (_, _), (fast, cache) = both
-    for ids in ([5, 6, 7], [300], [9]):
+    for ids in ([5, 6, 7], [200], [9]):
         expected, found = (model.forward(ids, c) for model, c in both)
         observe("lowest_cosine", lowest_cosine(expected, found))
     cache.truncate(4)
