@@ -74,7 +74,10 @@ def decode_rows(pointers: Pointers, kind: str, inner: int, ids: Tensor) -> Tenso
     out = torch.empty(len(ids), inner, device=ids.device)
     count, height, words = len(ids), 1 if tiles_for(ids) is GPU else 64, 256
     grid = (_cover(count, height), _cover(inner, 8 * words))
-    kernels.rows[grid](*pointers, ids, out, count, inner, kind, height, words)
+    # A fused multiply-add would round otherwise than the file's definition does.
+    kernels.rows[grid](
+        *pointers, ids, out, count, inner, kind, height, words, enable_fp_fusion=False
+    )
     return out
 
 
