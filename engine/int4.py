@@ -21,7 +21,7 @@ from engine import moe, rope
 from engine.attention import attention, rms_norm, split_heads
 from engine.cache import KVCache
 from engine.quant import grid
-from engine.route import Heads, Layer
+from engine.route import Angles, Heads, Layer
 from engine.weights import Blocks, Bytes, Weight, require_data, require_finite
 
 GROUP = 32  # columns that share a scale and a zero
@@ -64,7 +64,7 @@ class Int4:
         self,
         layers: Sequence[Layer],
         x: Tensor,
-        angles: tuple[Tensor, Tensor],
+        angles: Angles,
         cache: KVCache,
     ) -> None:
         """None: this route takes them one operation at a time."""
@@ -84,7 +84,7 @@ class Int4:
         self,
         projected: Sequence[Tensor],
         heads: Heads,
-        angles: tuple[Tensor, Tensor],
+        angles: Angles,
         cache: KVCache,
     ) -> Tensor:
         """Queries, keys and values [T, heads * D] through the cache: [T, heads * D]."""

@@ -9,6 +9,7 @@ file and are decoded when used, and training, where they are float32 parameters.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from engine.errors import EngineError, PromptError, naming
 from engine.gguf import Checkpoint
 from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
-from engine.route import Heads, Layer, Route
+from engine.route import Angles, Heads, Layer, Resident, Route, Step
 from engine.routes import choose
 from engine.weights import Blocks, Floats, Weight, linear
 
@@ -65,7 +66,8 @@ class Pass:
 class Model:
     """A model ready to run. `weights` are by the file's names; `config` is read at each use.
 
-    `route` is how `forward` multiplies, None for the plain route.
+    `route` is how `forward` multiplies, None for the plain route. One that is resident keeps the
+    weights on its device.
     """
 
     def __init__(
@@ -76,10 +78,11 @@ class Model:
         route: Route | None = None,
     ) -> None:
         self.config = config
-        self.weights = weights
+        self.weights = route.place(weights) if isinstance(route, Resident) else weights
         self.device = torch.device(device)
         self.route = route
         self._layers: tuple[ModelConfig, list[Layer]] | None = None
+        self._steps: WeakKeyDictionary[KVCache, Step] = WeakKeyDictionary()
 
     @classmethod
     def from_checkpoint(
@@ -113,7 +116,10 @@ class Model:
         """An empty cache for `capacity` positions, or for the whole context."""
         c = self.config
         size = c.context_length if capacity is None else capacity
-        return KVCache(c.block_count, c.head_count_kv, size, c.key_length, self.device)
+        cache = KVCache(c.block_count, c.head_count_kv, size, c.key_length, self.device)
+        if isinstance(self.route, Resident):
+            self.route.reserve(cache)
+        return cache
 
     def logits(self, ids: Ids) -> Tensor:
         """Float32 logits [T, V] at every position of `ids`, without a cache; [B, T, V] for [B, T].
@@ -139,6 +145,8 @@ class Model:
         """
         if self.route is not None and cache is None:
             cache = self.new_cache(len(ids))
+        if isinstance(self.route, Resident) and cache is not None and len(ids) == 1 and not probe:
+            return self._step(ids[0], cache, self.route)
         return self._run(ids, cache, last_only=last_only, probe=probe, route=self.route)
 
     def _run(
@@ -156,15 +164,37 @@ class Model:
         count = ids.shape[-1]
         positions = torch.arange(start, start + count, device=self.device)
         step = Pass(*rope.tables(self.config, positions), cache, probe, route)
-        x, made = run_layers(self, self._embed(ids, route), step)  # [..., T, H]
+        logits = self._through(self._embed(ids, route), step, last_only=last_only)  # [..., T, V]
         if cache is not None:
             cache.advance(count)
+        return logits
+
+    def _through(self, x: Tensor, step: Pass, *, last_only: bool) -> Tensor:
+        """Embeddings [..., T, H] through all layers to logits [..., T, V], or [..., 1, V]."""
+        x, made = run_layers(self, x, step)
         if last_only:
             x, made = x[..., -1:, :], None if made is None else made[..., -1:, :]
         _, x = add_norm(self, "output_norm", x, made, step)
-        output = self.output()
-        logits = linear(x, output) if route is None else route.linear(x, [output])[0]  # [..., T, V]
+        output, route = self.output(), step.route
+        logits = linear(x, output) if route is None else route.linear(x, [output])[0]
         step.see(None)("output", logits)
+        return logits
+
+    def _step(self, token: int, cache: KVCache, route: Resident) -> Tensor:
+        """One token after what `cache` holds, by the step that belongs to it: logits [1, V]."""
+        check_ids([token], cache.length, self.config)
+        cache.require_room(1)
+        step = self._steps.get(cache)
+        if step is None:
+            positions = torch.arange(cache.capacity, device=self.device)
+            angles = rope.tables(self.config, positions)
+            step = self._steps[cache] = route.step(self.weight("token_embd"), angles, cache)
+
+        def through(x: Tensor, angles: Angles, recorded: Route) -> Tensor:
+            return self._through(x, Pass(*angles, cache, None, recorded), last_only=True)
+
+        logits = step(token, cache.length, through)
+        cache.advance(1)
         return logits
 
     def output(self) -> Weight:

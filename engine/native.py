@@ -17,7 +17,7 @@ from engine import kernels
 from engine.cache import KVCache
 from engine.kernels import Attention, Kernels, Matrix
 from engine.moe import moe_feed_forward, swiglu
-from engine.route import Heads, Layer
+from engine.route import Angles, Heads, Layer
 from engine.weights import Blocks, Weight, linear
 
 SMALL = 1 << 22  # numbers of a weight that is kept decoded: 16 MiB
@@ -45,7 +45,7 @@ class Native:
         self,
         layers: Sequence[Layer],
         x: Tensor,
-        angles: tuple[Tensor, Tensor],
+        angles: Angles,
         cache: KVCache,
     ) -> tuple[Tensor, Tensor] | None:
         if self._packed is None or self._packed[0] is not layers:
@@ -54,7 +54,8 @@ class Native:
         packed = self._packed[1]
         if packed is None or len(x) > 1:
             return None
-        cache.reserve(0, 1)
+        cache.require_room(1)
+        cache.reserve(cache.length + 1)
         return self.kernels.layers(packed, x, angles, cache.keys, cache.values, cache.length)
 
     def _pack(self, layers: Sequence[Layer]) -> "Array[kernels.Layer]":
@@ -96,11 +97,13 @@ class Native:
         self,
         projected: Sequence[Tensor],
         heads: Heads,
-        angles: tuple[Tensor, Tensor],
+        angles: Angles,
         cache: KVCache,
     ) -> Tensor:
         count, size = len(projected[0]), heads.size
-        keys, values = cache.reserve(heads.layer, count)  # [kv heads, S, D]
+        cache.require_room(count)
+        cache.reserve(cache.length + count)
+        keys, values = cache.keys[heads.layer], cache.values[heads.layer]  # [kv heads, S, D]
         layout = self._attention(heads, cache.length, keys.stride(0))
         made = self.kernels.attend(layout, projected, angles, keys, values)
         if count == 1:

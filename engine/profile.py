@@ -14,13 +14,13 @@ from torch import Tensor
 from engine.cache import KVCache
 from engine.errors import EngineError
 from engine.model import Model
-from engine.route import Heads, Route
+from engine.route import Angles, Heads, Layer, Route
 from engine.weights import Weight
 
 Clock = Callable[[], float]
 QKV, ATTENTION, PROJECTION = "qkv", "attention", "output projection"
 NORMS, FEED_FORWARD, LOGITS = "norms", "router and experts", "logits"
-SAMPLING, REST = "sampling", "rest"
+EMBEDDING, SAMPLING, REST = "embedding", "sampling", "rest"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ class Timed:
     def name(self) -> str:
         return self._route.name
 
+    def rows(self, weight: Weight, ids: Sequence[int]) -> Tensor:
+        with self.stage(EMBEDDING):
+            return self._route.rows(weight, ids)
+
+    def layers(self, layers: Sequence[Layer], x: Tensor, angles: Angles, cache: KVCache) -> None:
+        """None, so that layers are taken one operation at a time: all at once cannot be told
+        apart. That costs a little more."""
+
     def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
         with self.stage(_stage(weights[0].name)):
             return self._route.linear(x, weights)
@@ -56,7 +64,7 @@ class Timed:
         self,
         projected: Sequence[Tensor],
         heads: Heads,
-        angles: tuple[Tensor, Tensor],
+        angles: Angles,
         cache: KVCache,
     ) -> Tensor:
         with self.stage(ATTENTION):

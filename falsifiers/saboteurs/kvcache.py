@@ -213,7 +213,7 @@ def cache_grows_by_one(plant):
 
         return faulty
 
-    plant("engine.cache.KVCache._reserve", fault)
+    plant("engine.cache.KVCache.reserve", fault)
 
 
 def model_keeps_its_cache(plant):
