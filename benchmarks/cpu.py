@@ -96,7 +96,7 @@ def _speeds(report: Mapping[str, Any], stage: str, least: float) -> Iterator[Bar
         size = ratio["prompt_tokens"]
         detail = f"{sides[0][size]:.1f} against {sides[1][size]:.1f} tok/s"
         place = f"after {size}" if stage == "decode" else f"of {size}"
-        what = f"{stage} {place}, of llama.cpp's speed ({report['route']})"
+        what = f"{stage} {place}, of llama.cpp's speed ({report['route'].partition(':')[0]})"
         yield Bar(what, "×", ratio["ratio"], least, detail=detail)
 
 

@@ -16,7 +16,8 @@ GIGA = 1e9
 
 def bench_text(report: Report) -> Iterator[str]:
     """What was measured so far, and on what."""
-    yield f"{report.file}: {bytes_text(report.bytes)}, {report.architecture}, {report.route}"
+    yield f"{report.file}: {bytes_text(report.bytes)}, {report.architecture}"
+    yield f"route: {report.route}"
     yield from wrap(", ".join(f"{key} {value}" for key, value in report.host.items()), WIDTH)
     yield _line("load", f"{report.start.load_seconds:.3f} s")
     yield _line(

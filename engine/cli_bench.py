@@ -63,10 +63,10 @@ def bench(
         torch.set_num_threads(threads)
     found: list[Sample] = []
     with _rival(compare, model, plan, device, route) as rival:
-        chosen = open_route(route, device).route
+        choice = open_route(route, device)
         reader = Reader(device)  # before anything else takes memory, so that the peak has it too
         before = memory_over([])
-        loaded, start = benching.start(model, plan, device, chosen)
+        loaded, start = benching.start(model, plan, device, choice.route)
         spent = _profile(loaded, plan) if profile else None
         if rival is not None:
             benching.read_through(model)
@@ -79,6 +79,7 @@ def bench(
         plan,
         start,
         found,
+        route=choice.reason,
         peer=None if rival is None else rival.peer.name,
         memory=Memory(peak_memory(), before, memory).without(reader.held),
         profile=spent,

@@ -94,6 +94,7 @@ class Ticks:
     """A clock that moves by what a stage costs."""
 
     ticks = {"qkv": 1, "output": 2, "attention": 4, "norm": 8, "feed-forward": 16, "logits": 32}
+    ticks["embedding"] = 128
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -113,6 +114,9 @@ class Hollow:
 
     def __init__(self, clock: Ticks) -> None:
         self.clock = clock
+
+    def rows(self, weight: Weight, ids: Sequence[int]) -> Tensor:
+        return self.clock.spend("embedding", weight.rows(ids))
 
     def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
         stage = "qkv" if len(weights) == 3 else "output"

@@ -343,7 +343,7 @@ def test_a_profile_gives_each_stage_its_time(observe, request, monkeypatch, name
     clock = Ticks()
     model = engine.load(request.getfixturevalue(name), route=Hollow(clock))
     embed = engine.Model._embed
-    monkeypatch.setattr(engine.Model, "_embed", lambda m, ids: clock.spend(64, embed(m, ids)))
+    monkeypatch.setattr(engine.Model, "_embed", lambda m, *a: clock.spend(64, embed(m, *a)))
     layers, ticks = model.config.block_count, clock.ticks
     spent = {each.stage: each.seconds for each in profile(model, [1, 2, 3], 5, clock)}
     expected = {
@@ -353,6 +353,7 @@ def test_a_profile_gives_each_stage_its_time(observe, request, monkeypatch, name
         "norms": (2 * layers + 1) * ticks["norm"],
         "router and experts": layers * ticks["feed-forward"],
         "logits": ticks["logits"],
+        "embedding": ticks["embedding"],
         "sampling": 0,
         "rest": 64,
     }
