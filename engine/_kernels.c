@@ -46,7 +46,7 @@ enum { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K };
 
 /* Tokens that are multiplied at once; rows that are decoded at once for them, and rows that a thread
  * takes where there are too few tokens for that: long runs, as memory is quickest in those. */
-enum { LANES = 8, TILE = 16, RUN = 64 };
+enum { LANES = 8, TILE = 16, RUN = 128 };
 enum { TOGETHER = 4 };  /* query heads that read a key at the same time */
 enum { AHEAD = 3072 }; /* bytes that are fetched ahead: the processor's own guess ends with a page */
 
