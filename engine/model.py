@@ -23,7 +23,7 @@ from engine.gguf import Checkpoint
 from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
 from engine.route import Heads, Route
-from engine.weights import Blocks, Floats, Weight, linear
+from engine.weights import Blocks, Floats, Weight, check_finite, linear
 
 Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
 Probe = Callable[[int | None, str, Tensor], None]  # takes layer (None outside), stage, what it made
@@ -130,7 +130,8 @@ class Model:
 
         With `last_only`, [1, V] for the last position alone; `probe` sees what each stage made.
         Raises `PromptError` for ids that are none, outside the vocabulary or beyond the context,
-        and where the cache is full.
+        and where the cache is full; `TensorError` for a weight that is not finite, which a route
+        looks for once its logits are not.
         """
         if self.route is not None and cache is None:
             cache = self.new_cache(len(ids))
@@ -155,14 +156,17 @@ class Model:
         made: Tensor | None = None
         for layer in range(self.config.block_count):
             x, made = run_layer(self, layer, x, made, step)
-        if cache is not None:
-            cache.advance(count)
         if last_only:
             x, made = x[..., -1:, :], None if made is None else made[..., -1:, :]
         _, x = add_norm(self, "output_norm", x, made, step)
         output = self.output()
         logits = linear(x, output) if route is None else route.linear(x, [output])[0]  # [..., T, V]
         step.see(None)("output", logits)
+        if route is not None and not logits.sum().isfinite():
+            for weight in self.weights.values():
+                check_finite(weight)
+        if cache is not None:
+            cache.advance(count)
         return logits
 
     def output(self) -> Weight:
