@@ -1,5 +1,7 @@
 """Faults in the compiled kernels, which are in their C source, and around them."""
 
+import torch
+
 from falsifiers.broken_kernels import faulty
 
 
@@ -141,3 +143,16 @@ def other_numbers_converted(plant):
 def empty_weights_multiplied(plant):
     """A weight without bytes is not noticed."""
     plant("engine.weights.require_data", lambda check: lambda weight: None)
+
+
+def other_tokens_on_two_threads(plant):
+    """What a pass makes depends on how many threads there are."""
+
+    def fault(linear):
+        def faulty(self, x, weights):
+            made = linear(self, x, weights)
+            return [y.roll(1, -1) for y in made] if torch.get_num_threads() > 1 else made
+
+        return faulty
+
+    plant("engine.native.Native.linear", fault)
