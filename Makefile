@@ -20,7 +20,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 help:
 	@echo "make validate   run every contract's falsifiers; exit 1 if anything does not hold"
 	@echo "make test       lint, types, and every falsifier under every planted fault"
-	@echo "make oracles    build llama.cpp, so that what is compared with it is not BLOCKED"
+	@echo "make oracles    add llama.cpp (built here) and triton, whose falsifiers are BLOCKED without"
 	@echo "make evidence   run everything and record what changed, to commit it"
 	@echo "make clean      remove the virtual environment and the caches"
 
@@ -32,7 +32,7 @@ $(READY):
 
 oracles: $(READY)
 	@CMAKE_ARGS="-DGGML_NATIVE=ON" $(STEP) $(BIN)/python -m pip install --quiet \
-		--disable-pip-version-check --constraint constraints.txt --editable '.[oracles]'
+		--disable-pip-version-check --constraint constraints.txt --editable '.[oracles,gpu]'
 
 validate: $(READY)
 	@e=0; $(STEP) $(PYTEST) || e=1; \

@@ -44,7 +44,11 @@ enum { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K };
 #define HALVES(type) ((type) == Q6_K ? 2 : 1) /* a scale for every 32 / HALVES weights */
 #define SIGNED(type) (GROUPS(type) == 1)
 
-enum { TILE = 16, LANES = 8 }; /* rows decoded at once; tokens that are multiplied at once */
+/* Tokens that are multiplied at once; rows that are decoded at once for them, and rows that a thread
+ * takes where there are too few tokens for that: long runs, as memory is quickest in those. */
+enum { LANES = 8, TILE = 16, RUN = 64 };
+enum { TOGETHER = 4 };  /* query heads that read a key at the same time */
+enum { AHEAD = 3072 }; /* bytes that are fetched ahead: the processor's own guess ends with a page */
 
 /* Numbers in 8 bits: x = d * q, a d for every 256, or 32 where weights come in blocks of 32; sums of
  * q for every 16 and every 32. */
@@ -62,18 +66,25 @@ typedef struct {
     activation apart[3];
 } panel;
 
+/* Columns of what a panel makes: its last group may have a few that are nobody's. */
+static inline int64_t width_of(const panel *x)
+{
+    return LANES * x->groups + x->rest;
+}
+
 /* Kernels of one instruction path. */
 typedef struct {
     void (*quantise)(const float *x, int64_t n, int64_t size, activation to);
     void (*tile)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
-                 const panel *x, float *y, int64_t width, uint8_t *scratch);
+                 const panel *x, float *y, uint8_t *scratch);
     float (*dot)(const float *a, const float *b, int64_t n);
     void (*norm)(const float *x, const float *gain, float epsilon, int64_t n, float *to);
     void (*rotate)(float *x, const float *cos, const float *sin, int64_t half);
     float (*softmax)(float *x, int64_t n);
-    void (*attend)(const float *q, const float *keys, const float *values, int64_t n, int64_t size,
-                   float *scores, float *to);
+    void (*attend)(const float *q, int64_t count, const float *keys, const float *values, int64_t n,
+                   int64_t size, float *scores, float *to);
     void (*swiglu)(const float *gate, const float *up, int64_t n, float *to);
+    void (*to_floats)(int type, const uint8_t *row, int64_t columns, float *to);
 } path;
 
 #define PATH(name) portable_##name
@@ -174,29 +185,30 @@ static activation at(activation x, int64_t token, int64_t columns)
     return (activation){x.q + token * columns, x.d + g, x.sum16 + 2 * g, x.sum32 + g};
 }
 
-/* What a thread needs to multiply TILE rows of at most `columns` by `tokens` tokens, twice. */
+static int groups_of(int64_t tokens)
+{
+    return (int)(tokens / LANES + (tokens % LANES > 3));
+}
+
+/* What a thread needs to multiply `rows` at once of at most `columns` by `tokens` tokens, twice. */
 typedef struct {
     uint8_t *decoded;
     float *y[2];
-    int64_t width;
+    int64_t rows;
 } workspace;
 
 static workspace take_workspace(arena *a, int64_t columns, int64_t tokens)
 {
     workspace w;
-    w.width = (tokens + LANES - 1) / LANES * LANES + LANES;
+    const size_t width = (size_t)(tokens + LANES);
+    w.rows = groups_of(tokens) ? TILE : RUN;
     w.decoded = take(a, (size_t)(TILE * (2 * columns + 256))); /* whole numbers, and their heads */
-    w.y[0] = take(a, (size_t)(TILE * w.width * 4));
-    w.y[1] = take(a, (size_t)(TILE * w.width * 4));
+    w.y[0] = take(a, (size_t)w.rows * width * 4);
+    w.y[1] = take(a, (size_t)w.rows * width * 4);
     return w;
 }
 
 /* --- panels ----------------------------------------------------------------------------------- */
-
-static int groups_of(int64_t tokens)
-{
-    return (int)(tokens / LANES + (tokens % LANES > 3));
-}
 
 static void lay_in_lanes(activation x, const int32_t *tokens, int count, int64_t columns, activation to)
 {
@@ -285,9 +297,10 @@ size_t engine_linear(void *scratch, size_t room, int path_number, int threads, i
     if (a.used > room)
         return a.used;
 
+    const int64_t at_once = spaces[0].rows;
     int64_t chunks = 0;
     for (int i = 0; i < count; i++)
-        chunks += (matrices[i].rows + TILE - 1) / TILE;
+        chunks += (matrices[i].rows + at_once - 1) / at_once;
     panel p = {0};
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -309,21 +322,21 @@ size_t engine_linear(void *scratch, size_t room, int path_number, int threads, i
                 p.apart[p.rest++] = at(whole, t, columns);
         }
         const workspace w = spaces[omp_get_thread_num()];
-#pragma omp for schedule(dynamic, tokens == 1 ? 4 : 1)
+#pragma omp for schedule(dynamic)
         for (int64_t chunk = 0; chunk < chunks; chunk++) {
             int i = 0;
             int64_t first = chunk;
-            while (first >= (matrices[i].rows + TILE - 1) / TILE)
-                first -= (matrices[i++].rows + TILE - 1) / TILE;
+            while (first >= (matrices[i].rows + at_once - 1) / at_once)
+                first -= (matrices[i++].rows + at_once - 1) / at_once;
             const matrix *m = matrices + i;
-            first *= TILE;
-            const int rows = m->rows - first < TILE ? (int)(m->rows - first) : TILE;
+            first *= at_once;
+            const int rows = (int)(m->rows - first < at_once ? m->rows - first : at_once);
             const int64_t stride = row_bytes(m);
             k->tile((int)m->type, m->data + first * stride, stride, rows, columns, &p, w.y[0],
-                    w.width, w.decoded);
+                    w.decoded);
             for (int64_t t = 0; t < tokens; t++)
                 for (int r = 0; r < rows; r++)
-                    y[i][t * m->rows + first + r] = w.y[0][r * w.width + t];
+                    y[i][t * m->rows + first + r] = w.y[0][r * width_of(&p) + t];
         }
     }
     return a.used;
@@ -386,8 +399,8 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
         return a.used;
 
     const int64_t gate_stride = row_bytes(gate), up_stride = row_bytes(up), down_stride = row_bytes(down);
-    const int64_t wide = (width + TILE - 1) / TILE, tall = (hidden + TILE - 1) / TILE;
-    const int few = tokens == 1 ? 4 : 1; /* chunks that a thread takes at once */
+    const int64_t at_once = spaces[0].rows;
+    const int64_t wide = (width + at_once - 1) / at_once, tall = (hidden + at_once - 1) / at_once;
     int count = 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
@@ -436,21 +449,20 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
             panels[e] = make_panel(whole, token + start[e], start[e + 1] - start[e], hidden,
                                    lanes + first_group[e]);
         }
-#pragma omp for schedule(dynamic, few)
+#pragma omp for schedule(dynamic)
         for (int64_t chunk = 0; chunk < count * wide; chunk++) {
             const int e = active[chunk / wide];
-            const int64_t first = chunk % wide * TILE, mine = start[e + 1] - start[e];
-            const int rows = width - first < TILE ? (int)(width - first) : TILE;
+            const int64_t first = chunk % wide * at_once, mine = start[e + 1] - start[e];
+            const int rows = (int)(width - first < at_once ? width - first : at_once);
+            const int64_t across = width_of(panels + e);
             k->tile((int)gate->type, gate->data + (e * width + first) * gate_stride, gate_stride, rows,
-                    hidden, panels + e, w.y[0], w.width, w.decoded);
+                    hidden, panels + e, w.y[0], w.decoded);
             k->tile((int)up->type, up->data + (e * width + first) * up_stride, up_stride, rows, hidden,
-                    panels + e, w.y[1], w.width, w.decoded);
-            for (int r = 0; r < rows; r++) {
-                float *y = w.y[0] + r * w.width;
-                k->swiglu(y, w.y[1] + r * w.width, mine, y);
-                for (int64_t t = 0; t < mine; t++)
-                    made[slot[start[e] + t] * width + first + r] = y[t];
-            }
+                    panels + e, w.y[1], w.decoded);
+            k->swiglu(w.y[0], w.y[1], rows * across, w.y[0]);
+            for (int64_t t = 0; t < mine; t++)
+                for (int r = 0; r < rows; r++)
+                    made[slot[start[e] + t] * width + first + r] = w.y[0][r * across + t];
         }
 #pragma omp for
         for (int64_t s = 0; s < slots; s++)
@@ -461,20 +473,20 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
             panels[e] = make_panel(inner, slot + start[e], start[e + 1] - start[e], width,
                                    lanes + first_group[e]);
         }
-#pragma omp for schedule(dynamic, few)
+#pragma omp for schedule(dynamic)
         for (int64_t chunk = 0; chunk < tall; chunk++) {
-            const int64_t first = chunk * TILE;
-            const int rows = hidden - first < TILE ? (int)(hidden - first) : TILE;
+            const int64_t first = chunk * at_once;
+            const int rows = (int)(hidden - first < at_once ? hidden - first : at_once);
             for (int64_t t = 0; t < tokens; t++)
                 memset(out + t * hidden + first, 0, (size_t)rows * 4);
             for (int i = 0; i < count; i++) {
                 const int e = active[i];
                 k->tile((int)down->type, down->data + (e * hidden + first) * down_stride, down_stride,
-                        rows, width, panels + e, w.y[0], w.width, w.decoded);
+                        rows, width, panels + e, w.y[0], w.decoded);
                 for (int64_t t = start[e]; t < start[e + 1]; t++)
                     for (int r = 0; r < rows; r++)
                         out[token[t] * hidden + first + r] +=
-                            weights[slot[t]] * w.y[0][r * w.width + t - start[e]];
+                            weights[slot[t]] * w.y[0][r * width_of(panels + e) + t - start[e]];
             }
         }
     }
@@ -534,13 +546,78 @@ size_t engine_attend(void *scratch, size_t room, int path_number, int threads, c
             }
         }
         if (tokens == 1) {
-#pragma omp for
-            for (int64_t head = 0; head < c->heads; head++) {
-                const int64_t place = head / (c->heads / c->kv_heads) * c->stride + from * n;
-                p->attend(q + head * n, keys + place, values + place, end - from, n,
+            const int64_t group = c->heads / c->kv_heads, parts = (group + TOGETHER - 1) / TOGETHER;
+#pragma omp for schedule(dynamic)
+            for (int64_t i = 0; i < c->kv_heads * parts; i++) {
+                const int64_t first = i % parts * TOGETHER, head = i / parts * group + first;
+                const int64_t count = group - first < TOGETHER ? group - first : TOGETHER;
+                const int64_t place = i / parts * c->stride + from * n;
+                p->attend(q + head * n, count, keys + place, values + place, end - from, n,
                           scores + head * (end - from), out + head * n);
             }
         }
     }
     return a.used;
+}
+
+/* Rows `ids` of an encoded matrix as floats: [count][columns]. */
+void engine_rows(int path_number, const matrix *m, const int64_t *ids, int64_t count, float *to)
+{
+    for (int64_t i = 0; i < count; i++)
+        path_of(path_number)->to_floats((int)m->type, m->data + ids[i] * row_bytes(m), m->columns,
+                                        to + i * m->columns);
+}
+
+/* The weights of a layer; biases and router may be NULL. */
+typedef struct {
+    const float *attn_norm, *ffn_norm, *bias[3], *router;
+    matrix projection[3], output, gate, up, down;
+    attention attention;
+    int64_t experts, used;
+} layer;
+
+/* One token through all layers: x [hidden] is the residual stream, made [hidden] what the last block
+ * adds to it; both are changed. A layer has `layer_stride` floats of keys and of values. */
+size_t engine_layers(void *scratch, size_t room, int path_number, int threads, const layer *layers,
+                     int64_t count, int64_t length, int64_t stride, int64_t layer_stride, float *x,
+                     float *made, const float *cos, const float *sin, float *keys, float *values)
+{
+    const int64_t hidden = layers[0].output.rows, wide = layers[0].output.columns;
+    const int64_t narrow = layers[0].projection[1].rows;
+    arena a = {scratch, room, 0};
+    float *normed = take(&a, (size_t)hidden * 4), *mixed = take(&a, (size_t)wide * 4);
+    float *projected[3];
+    for (int i = 0; i < 3; i++)
+        projected[i] = take(&a, (size_t)(i ? narrow : wide) * 4);
+    uint8_t *rest = a.base + a.used;
+    size_t left = a.used < room ? room - a.used : 0, most = 0;
+    /* The first round has no room, so that each function only tells what it needs. */
+    for (int64_t i = -count; i < count; i++) {
+        const int dry = i < 0;
+        const layer *l = layers + (dry ? i + count : i);
+        attention c = l->attention;
+        c.length = length;
+        c.stride = stride;
+        if (i == 0 && most > left)
+            break;
+        const size_t own = dry ? 0 : left;
+        size_t needs[4];
+        if (!dry)
+            engine_norm(path_number, 1, x, made, l->attn_norm, c.epsilon, 1, hidden, x, normed);
+        needs[0] = engine_linear(rest, own, path_number, threads, 3, l->projection, normed, 1, projected);
+        for (int part = 0; !dry && part < 3; part++)
+            for (int64_t j = 0; l->bias[part] && j < (part ? narrow : wide); j++)
+                projected[part][j] += l->bias[part][j];
+        needs[1] = engine_attend(rest, own, path_number, threads, &c, 1, projected[0], projected[1],
+                                 projected[2], cos, sin, keys + (l - layers) * layer_stride,
+                                 values + (l - layers) * layer_stride, mixed);
+        needs[2] = engine_linear(rest, own, path_number, threads, 1, &l->output, mixed, 1, &made);
+        if (!dry)
+            engine_norm(path_number, 1, x, made, l->ffn_norm, c.epsilon, 1, hidden, x, normed);
+        needs[3] = engine_experts(rest, own, path_number, threads, normed, 1, l->router,
+                                  (int)l->experts, (int)l->used, &l->gate, &l->up, &l->down, made);
+        for (int part = 0; dry && part < 4; part++)
+            most = needs[part] > most ? needs[part] : most;
+    }
+    return a.used + most;
 }

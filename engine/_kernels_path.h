@@ -221,22 +221,34 @@ static float PATH(softmax)(float *x, int64_t n)
     return total;
 }
 
-/* One query over the keys and values [n, size]: softmax(q K / sqrt(size)) V; scores has room for n. */
-static void PATH(attend)(const float *q, const float *keys, const float *values, int64_t n,
-                         int64_t size, float *scores, float *to)
+/* Queries [count][size] over the same keys and values [n][size]: softmax(q K / sqrt(size)) V, with
+ * scores [count][n]. */
+static void PATH(attend)(const float *q, int64_t count, const float *keys, const float *values,
+                         int64_t n, int64_t size, float *scores, float *to)
 {
     const float scale = 1.0f / sqrtf((float)size);
     for (int64_t s = 0; s < n; s++)
-        scores[s] = PATH(dot)(q, keys + s * size, size) * scale;
-    const float total = PATH(softmax)(scores, n);
-    memset(to, 0, 4 * (size_t)size);
-    for (int64_t s = 0; s < n; s++) {
-        const float p = scores[s], *v = values + s * size;
-        for (int64_t i = 0; i < size; i++)
-            to[i] += p * v[i];
+        for (int64_t h = 0; h < count; h++)
+            scores[h * n + s] = PATH(dot)(q + h * size, keys + s * size, size) * scale;
+    for (int64_t h = 0; h < count; h++) {
+        const float inverse = 1.0f / PATH(softmax)(scores + h * n, n);
+        for (int64_t s = 0; s < n; s++)
+            scores[h * n + s] *= inverse;
     }
-    for (int64_t i = 0; i < size; i++)
-        to[i] /= total;
+    memset(to, 0, 4 * (size_t)(count * size));
+    int64_t s = 0;
+    for (; s + 4 <= n; s += 4)
+        for (int64_t h = 0; h < count; h++) {
+            const float *p = scores + h * n + s, *v = values + s * size;
+            float *y = to + h * size;
+            for (int64_t i = 0; i < size; i++)
+                y[i] += (p[0] * v[i] + p[1] * v[size + i]) +
+                        (p[2] * v[2 * size + i] + p[3] * v[3 * size + i]);
+        }
+    for (; s < n; s++)
+        for (int64_t h = 0; h < count; h++)
+            for (int64_t i = 0; i < size; i++)
+                to[h * size + i] += scores[h * n + s] * values[s * size + i];
 }
 
 /* silu(gate) * up. */
@@ -363,7 +375,7 @@ INLINE float PATH(row_k)(int type, const uint8_t *row, int64_t columns, activati
     f32x4 least = {0};
     for (int64_t b = 0; b < columns / 256; b++, row += BYTES(type)) {
         for (int line = 0; line < BYTES(type); line += 64)
-            __builtin_prefetch(row + 2048 + line); /* past the end of a mapping it does nothing */
+            __builtin_prefetch(row + AHEAD + line); /* past the end of a mapping it does nothing */
         const float d = PATH(half)(row + (type == Q6_K ? 208 : 0)) * x.d[b];
         i32x8 total = {0};
         i16x16 scales;
@@ -400,7 +412,7 @@ INLINE float PATH(row_0)(int type, const uint8_t *row, int64_t columns, activati
         const int64_t left = columns / 32 - first;
         const int count = left < 8 ? (int)left : 8;
         for (int line = 0; line < 8 * BYTES(type); line += 64)
-            __builtin_prefetch(row + 2048 + line);
+            __builtin_prefetch(row + AHEAD + line);
         u8x32 q[8];
         PATH(numbers)(type, row, count, q);
 #pragma GCC unroll 8
@@ -540,11 +552,11 @@ INLINE void PATH(lanes)(int type, int C, const uint8_t *const *q, const PATH(hea
             PATH(store_f)(y[r] + 8 * c, made[r][c]);
 }
 
-/* `count` rows (at most TILE), decoded once, times all tokens of a panel, into y [count][width]. */
+/* `count` rows, decoded once (then at most TILE), times all tokens of a panel: y [count][width_of(x)]. */
 INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
-                          const panel *x, float *y, int64_t width, uint8_t *scratch)
+                          const panel *x, float *y, uint8_t *scratch)
 {
-    const int64_t blocks = (columns + 255) / 256;
+    const int64_t blocks = (columns + 255) / 256, width = width_of(x);
     PATH(head) *heads = (PATH(head) *)(scratch + TILE * columns);
     if (x->groups)
         for (int r = 0; r < count; r++)
@@ -565,26 +577,46 @@ INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int cou
             else
                 PATH(lanes)(type, 1, q4, heads4, columns, x->lanes + g, y4);
         }
-    for (int t = 0; t < x->rest; t++)
-        for (int r = 0; r < count; r++)
+    for (int r = 0; r < count; r++)
+        for (int t = 0; t < x->rest; t++)
             y[r * width + 8 * x->groups + t] = PATH(row)(type, rows + r * stride, columns, x->apart[t]);
 }
 
 static void PATH(tile)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
-                       const panel *x, float *y, int64_t width, uint8_t *scratch)
+                       const panel *x, float *y, uint8_t *scratch)
 {
     switch (type) {
-    case Q4_0: PATH(tile_of)(Q4_0, rows, stride, count, columns, x, y, width, scratch); break;
-    case Q8_0: PATH(tile_of)(Q8_0, rows, stride, count, columns, x, y, width, scratch); break;
-    case Q4_K: PATH(tile_of)(Q4_K, rows, stride, count, columns, x, y, width, scratch); break;
-    case Q5_K: PATH(tile_of)(Q5_K, rows, stride, count, columns, x, y, width, scratch); break;
-    default: PATH(tile_of)(Q6_K, rows, stride, count, columns, x, y, width, scratch); break;
+    case Q4_0: PATH(tile_of)(Q4_0, rows, stride, count, columns, x, y, scratch); break;
+    case Q8_0: PATH(tile_of)(Q8_0, rows, stride, count, columns, x, y, scratch); break;
+    case Q4_K: PATH(tile_of)(Q4_K, rows, stride, count, columns, x, y, scratch); break;
+    case Q5_K: PATH(tile_of)(Q5_K, rows, stride, count, columns, x, y, scratch); break;
+    default: PATH(tile_of)(Q6_K, rows, stride, count, columns, x, y, scratch); break;
+    }
+}
+
+/* A row as floats. */
+static void PATH(to_floats)(int type, const uint8_t *row, int64_t columns, float *to)
+{
+    for (int64_t g = 0; g < columns / 32; g += 8, row += BYTES(type) * (8 / GROUPS(type))) {
+        const int groups = columns / 32 - g < 8 ? (int)(columns / 32 - g) : 8;
+        uint8_t q[256];
+        PATH(head) head = {0};
+        PATH(decode)(type, row, 32 * groups, q, &head);
+        for (int i = 0; i < 32 * groups; i++, to++) {
+            const int16_t scale = (int16_t)head.scales[i * HALVES(type) / 32];
+            if (GROUPS(type) == 1)
+                *to = head.each[i / 32] * (float)(int8_t)q[i];
+            else if (type == Q6_K)
+                *to = head.d * (float)scale * (float)(q[i] - 32);
+            else
+                *to = head.d * (float)scale * (float)q[i] - head.dmin * (float)head.minima[i / 32];
+        }
     }
 }
 
 static const path PATH(path) = {
     PATH(quantise), PATH(tile), PATH(dot), PATH(norm), PATH(rotate), PATH(softmax), PATH(attend),
-    PATH(swiglu),
+    PATH(swiglu), PATH(to_floats),
 };
 
 #undef PATH

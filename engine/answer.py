@@ -17,6 +17,7 @@ from engine.generate import Sampling, Step, budget, steps
 from engine.model import Model
 from engine.refusal import refused
 from engine.request import ChatRequest, CompletionRequest
+from engine.route import Route
 from engine.text import TextStream
 from engine.tokenizer import Tokenizer
 
@@ -32,13 +33,13 @@ class Served:
     template: ChatTemplate
 
     @classmethod
-    def open(cls, path: Path, device: str = "cpu") -> "Served":
+    def open(cls, path: Path, device: str = "cpu", route: Route | None = None) -> "Served":
         """The GGUF file or HF folder at `path`; it must hold a tokenizer and a template."""
         checkpoint = open_checkpoint(path)
         template = ChatTemplate.from_metadata(checkpoint.metadata, path)
         with naming(path):
             tokenizer = Tokenizer.from_metadata(checkpoint.metadata)
-        return cls(Model.from_checkpoint(checkpoint, device), tokenizer, template)
+        return cls(Model.from_checkpoint(checkpoint, device, route), tokenizer, template)
 
 
 @dataclass(frozen=True)

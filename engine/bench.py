@@ -1,28 +1,40 @@
-"""How quickly a model reads a prompt and writes tokens, how it starts, how much memory it takes.
+"""How quickly a model reads a prompt and writes tokens, how it starts, what memory it takes.
 
-Knows clocks and the process's memory; knows nothing of text or printing. Samples come one by one
-and interleaved, every prompt length in each run, so that a machine that slows down slows all alike
-and an interrupted measurement is still one. The prompts are random tokens from a seed.
+Knows clocks and whose turn it is; knows nothing of text or printing. Samples come one by one and
+interleaved: in each run every prompt length, at each length the engine, the peer if there is one,
+and the memory's bandwidth, so that a machine that slows down slows all alike and an interrupted
+measurement is still one. The prompts are random tokens from a seed.
 """
 
+import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from engine.cache import KVCache
 from engine.checkpoint import open_checkpoint
+from engine.child import Child
 from engine.errors import EngineError
+from engine.inspection import files_of
+from engine.memory import memory_over, watching
 from engine.model import Model
+from engine.peer import Peer
+from engine.route import Route
+from engine.routes import choose
+from engine.traffic import Reader
 
 Clock = Callable[[], float]
+ENGINE, MEMORY = "engine", "memory"  # whose turn it is, besides a peer's
+FIRST_TOKEN = "first token"
+# Seconds between turns: threads that wait for more work keep a processor busy for a while.
+PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,72 +53,64 @@ class Plan:
         if self.runs < 1:
             raise EngineError(f"runs: found {self.runs}, expected at least 1")
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(self.prompt_tokens)
+
+    @property
+    def positions(self) -> int:
+        """Of the longest prompt with what is decoded after it."""
+        return self.longest + self.tokens
+
+    def samples(self, *, compared: bool) -> int:
+        """How many there are to come."""
+        per_size = 5 if compared else 3
+        return self.runs * (per_size * len(self.prompt_tokens) + (2 if compared else 0))
+
     def require_room(self, model: Model) -> None:
         """Refuse a plan that the model's context has no room for."""
         context = model.config.context_length
-        if max(self.prompt_tokens) + self.tokens > context:
+        if self.positions > context:
             raise EngineError(
-                f"prompt tokens: found {max(self.prompt_tokens)} and {self.tokens} to decode, "
+                f"prompt tokens: found {self.longest} and {self.tokens} to decode, "
                 f"expected at most {context} together, the model's context"
             )
 
 
 class Sample(NamedTuple):
-    """One measurement: so many `tokens` in `seconds`."""
+    """One measurement by `side`: an `amount` of tokens, or of bytes that were read, in `seconds`.
 
-    stage: Literal["prefill", "decode"]
+    `prompt_tokens` is 0 where there is no prompt.
+    """
+
+    stage: Literal["prefill", "decode", "first token", "read"]
     prompt_tokens: int
-    tokens: int
+    amount: int
     seconds: float
+    side: str = ENGINE
 
 
 @dataclass(frozen=True)
 class Start:
-    """From nothing to the first token; whether the file was in the page cache is not known."""
+    """From a process that is up to the first token; whether the file was in the page cache is not
+    known."""
 
     load_seconds: float
     first_token_seconds: float  # the loading and a prompt of `prompt_tokens` included
     prompt_tokens: int
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Tokens per second over the runs."""
-
-    stage: str
-    prompt_tokens: int
-    tokens: int
-    median: float
-    least: float
-    most: float
-    seconds: tuple[float, ...]  # of each run, in order
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that a measurement found; `complete` is False where it was interrupted."""
-
-    file: str
-    bytes: int
-    architecture: str
-    host: Mapping[str, Any]
-    start: Start
-    plan: Plan
-    rates: tuple[Rate, ...]
-    peak_bytes: int | None
-    complete: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"schema": "engine/bench/v1", **asdict(self)}
-
-
 def start(
-    path: Path, plan: Plan, device: str = "cpu", clock: Clock = time.perf_counter
+    path: Path,
+    plan: Plan,
+    device: str = "cpu",
+    route: Route | None = None,
+    clock: Clock = time.perf_counter,
 ) -> tuple[Model, Start]:
     """Load the model and make one token, which also warms up what is warmed by a first pass."""
     began = clock()
-    model = Model.from_checkpoint(open_checkpoint(path), device)
+    model = Model.from_checkpoint(open_checkpoint(path), device, route)
     loaded = clock()
     plan.require_room(model)
     size = min(plan.prompt_tokens)
@@ -114,11 +118,58 @@ def start(
     return model, Start(loaded - began, clock() - began, size)
 
 
-def samples(model: Model, plan: Plan, clock: Clock = time.perf_counter) -> Iterator[Sample]:
+def decoding_memory(model: Model, plan: Plan, path: Path) -> int | None:
+    """The most bytes over the model's mapped files that were seen while it decoded after the
+    longest prompt; not timed. None where the system does not tell."""
+    files = files_of(path)
+    ids = prompt(model, plan.longest)
+    cache = model.new_cache(plan.positions)
+    token = _next_token(model, ids, cache)
+    with watching(lambda: memory_over(files)) as seen:
+        for _ in range(plan.tokens):
+            token = _next_token(model, [token], cache)
+    return max(seen, default=None)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A peer to measure alongside, and how this engine is started afresh as the peer is."""
+
+    peer: Peer
+    launch: Callable[[], float]  # seconds to the first token
+
+
+def samples(
+    model: Model,
+    plan: Plan,
+    reader: Reader,
+    rival: Rival | None = None,
+    clock: Clock = time.perf_counter,
+) -> Iterator[Sample]:
     """Measure as planned; each sample is given as soon as it is made."""
     for _ in range(plan.runs):
-        for size in plan.prompt_tokens:
-            yield from _samples_after(model, prompt(model, size), plan.tokens, clock)
+        for turn in _turns(model, plan, reader, rival, clock):
+            time.sleep(PAUSE)
+            yield from turn
+
+
+def _turns(
+    model: Model, plan: Plan, reader: Reader, rival: Rival | None, clock: Clock
+) -> Iterator[Iterator[Sample]]:
+    """Of one run. A peer that has just been started is the one that is measured in that run."""
+    if rival is not None:
+        yield _launches(rival, prompt(model, min(plan.prompt_tokens)))
+    for size in plan.prompt_tokens:
+        ids = prompt(model, size)
+        yield _samples_after(model, ids, plan.tokens, clock)
+        if rival is not None:
+            yield _peer_samples(rival.peer, ids, plan.tokens)
+        yield _reading(reader)
+
+
+def _launches(rival: Rival, ids: Sequence[int]) -> Iterator[Sample]:
+    yield Sample("first token", len(ids), 1, rival.launch())
+    yield Sample("first token", len(ids), 1, rival.peer.launch(ids), rival.peer.name)
 
 
 def _samples_after(model: Model, ids: Sequence[int], tokens: int, clock: Clock) -> Iterator[Sample]:
@@ -130,6 +181,16 @@ def _samples_after(model: Model, ids: Sequence[int], tokens: int, clock: Clock) 
     for _ in range(tokens):
         token = _next_token(model, [token], cache)
     yield Sample("decode", len(ids), tokens, clock() - began)
+
+
+def _peer_samples(peer: Peer, ids: Sequence[int], tokens: int) -> Iterator[Sample]:
+    times = peer.run(ids, tokens)
+    yield Sample("prefill", len(ids), len(ids), times.prefill, peer.name)
+    yield Sample("decode", len(ids), tokens, times.decode, peer.name)
+
+
+def _reading(reader: Reader) -> Iterator[Sample]:
+    yield Sample("read", 0, reader.bytes, reader.seconds(), MEMORY)
 
 
 def _next_token(model: Model, ids: Sequence[int], cache: KVCache) -> int:
@@ -146,44 +207,45 @@ def prompt(model: Model, size: int) -> list[int]:
     return ids
 
 
-def rates(found: Sequence[Sample]) -> list[Rate]:
-    """A rate for each stage and prompt length that was measured at least once."""
-    groups: dict[tuple[str, int], list[Sample]] = {}
-    for sample in found:
-        groups.setdefault((sample.stage, sample.prompt_tokens), []).append(sample)
-    return [_rate(group) for group in groups.values()]
-
-
-def _rate(group: Sequence[Sample]) -> Rate:
-    stage, size, tokens, _ = group[0]
-    speeds = [sample.tokens / sample.seconds for sample in group]
-    seconds = tuple(sample.seconds for sample in group)
-    return Rate(stage, size, tokens, median(speeds), min(speeds), max(speeds), seconds)
-
-
-def peak_memory() -> int | None:
-    """The most bytes of memory this process has held, mapped files included; None if not known."""
+def launch(
+    path: Path, plan: Plan, device: str, route: str, clock: Clock = time.perf_counter
+) -> float:
+    """Seconds from the start of a fresh Python process to its first token, after the shortest
+    prompt; Python's own start and all imports are in it."""
+    request = [str(path), min(plan.prompt_tokens), device, route, torch.get_num_threads()]
+    code = "from engine.bench import answer_first_token; answer_first_token()"
+    began = clock()
+    child = Child("the engine", ["-c", code])
     try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return _peak_by_rusage()
-    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(lines[0].split()[1]) * 1024 if lines else _peak_by_rusage()
+        child.ask(request)
+        return clock() - began
+    finally:
+        child.close()
 
 
-def _peak_by_rusage() -> int | None:
-    """Second choice: where a process was started by a larger one it may be that one's."""
-    if sys.platform == "win32":
-        return None
-    import resource
+def read_through(path: Path) -> None:
+    """Bring the model's files into the page cache, as far as it has room."""
+    piece = bytearray(1 << 24)
+    for each in files_of(path):
+        with each.open("rb", buffering=0) as file:
+            while file.readinto(piece):
+                pass
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+def answer_first_token() -> None:
+    """What the fresh process of `launch` does: takes the request from stdin, prints the token."""
+    path, size, device, route, threads = json.loads(sys.stdin.readline())
+    torch.set_num_threads(threads)
+    plan = Plan((size,), tokens=1)
+    model = Model.from_checkpoint(open_checkpoint(path), device, choose(route, device).route)
+    plan.require_room(model)
+    print(_next_token(model, prompt(model, size), model.new_cache(size)), flush=True)
 
 
 def host() -> dict[str, Any]:
     """What the numbers hold for."""
     return {
+        "processor": _processor(),
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),
@@ -191,3 +253,12 @@ def host() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
     }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

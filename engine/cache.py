@@ -40,19 +40,11 @@ class KVCache:
         """
         self._check(layer, key, value)
         end = self.length + key.shape[1]
-        self.reserve(layer, key.shape[1])
+        self.require_room(key.shape[1])
+        self.reserve(end)
         self.keys[layer, :, self.length : end] = key
         self.values[layer, :, self.length : end] = value
         return self.keys[layer, :, :end], self.values[layer, :, :end]
-
-    def reserve(self, layer: int, count: int) -> tuple[Tensor, Tensor]:
-        """The keys and values [kv heads, S, D] of a layer, with room for `count` more positions.
-
-        Raises `PromptError` where they do not fit.
-        """
-        self.require_room(count)
-        self._reserve(self.length + count)
-        return self.keys[layer], self.values[layer]
 
     def require_room(self, count: int) -> None:
         """Raise `PromptError` where `count` more positions do not fit."""
@@ -66,7 +58,12 @@ class KVCache:
         """Count `count` appended positions as filled."""
         self.length += count
 
-    def _reserve(self, end: int) -> None:
+    def bytes(self, positions: int) -> int:
+        """What keys and values of so many positions take."""
+        layers, heads, _, size = self.keys.shape
+        return 2 * layers * heads * positions * size * self.keys.element_size()
+
+    def reserve(self, end: int) -> None:
         """Make room for `end` positions; at least doubles, so that copying stays rare."""
         size = self.keys.shape[2]
         if end > size:

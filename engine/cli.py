@@ -15,10 +15,11 @@ import typer
 from engine import cli_tools
 from engine.chat import ChatTemplate, render_chat
 from engine.checkpoint import open_checkpoint
-from engine.cli_options import Device, ModelPath
+from engine.cli_options import Device, ModelPath, RouteName, open_route, say
 from engine.errors import EngineError, naming
 from engine.generate import generate
 from engine.model import Model
+from engine.routes import choose
 from engine.text import TextStream
 from engine.tokenizer import Tokenizer
 
@@ -49,6 +50,7 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     device: Device = "cpu",
+    route: RouteName = "auto",
 ) -> None:
     """Generate text from a prompt, streamed as it comes."""
     file = open_checkpoint(model)
@@ -58,9 +60,10 @@ def run(
         template = ChatTemplate.from_metadata(file.metadata, model)
         prompt = render_chat(template, [{"role": "user", "content": prompt}])
     ids = tokenizer.encode(prompt)
+    choice = open_route(route, device)
     started = time.perf_counter()
     tokens = generate(
-        Model.from_checkpoint(file, device),
+        Model.from_checkpoint(file, device, choice.route),
         ids,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -79,6 +82,7 @@ def run(
     made, pieces = zip(*_written(tokens, text), strict=True)
     seconds = round(time.perf_counter() - started, 3)
     report = {"text": "".join(pieces), "prompt_ids": ids, "ids": made[:-1], "seconds": seconds}
+    report |= {"route": choice.reason}
     print(json.dumps(report, ensure_ascii=False))
 
 
@@ -113,6 +117,7 @@ def serve(
         int, typer.Option(min=0, help="Seconds that answers may go on after a signal to stop.")
     ] = 30,
     device: Device = "cpu",
+    route: RouteName = "auto",
 ) -> None:
     """Serve a model over the OpenAI API; prints the URL. GET /health says when it is ready."""
     # Imported here so that `run` and `fixture` work without the extra `serve`.
@@ -125,7 +130,14 @@ def serve(
     settings = Settings(
         name or model.stem, api_key, max_waiting, max_body, max_prompt_tokens, timeout, drain
     )
-    serve_forever(lambda: Served.open(model, device), settings, host, port)
+    choice = choose(route, device)
+
+    def load() -> Served:
+        served = Served.open(model, device, choice.route)
+        say(choice)
+        return served
+
+    serve_forever(load, settings, host, port)
 
 
 app.add_typer(cli_tools.app)

@@ -20,7 +20,10 @@ Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, cuda:1.")]
 RouteName = Annotated[
     str,
     typer.Option(
-        "--route", envvar="ENGINE_ROUTE", metavar="|".join(ROUTES), help="How to multiply."
+        "--route",
+        envvar="ENGINE_ROUTE",
+        metavar="|".join(ROUTES),
+        help="How to multiply: docs/engine.md.",
     ),
 ]
 JsonFile = Annotated[
@@ -29,10 +32,15 @@ JsonFile = Annotated[
 
 
 def open_route(name: str, device: str) -> Choice:
-    """The route, said on stderr where it is not the fastest that the project has."""
+    """The route `name`, and say which it is and why."""
     choice = choose(name, device)
-    print(f"route: {choice.reason}", file=sys.stderr)
+    say(choice)
     return choice
+
+
+def say(choice: Choice) -> None:
+    """Tell stderr which route runs, and why."""
+    print(f"route: {choice.reason}", file=sys.stderr, flush=True)
 
 
 def check_json(path: Path | None) -> None:

@@ -60,7 +60,10 @@ def trace(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Show what each stage of each layer makes of a prompt; compare two sides with --compare."""
+    """Show what each stage of each layer makes of a prompt; compare two sides with --compare.
+
+    It takes the plain route, the reference, whatever ENGINE_ROUTE says.
+    """
     check_json(json_to)
     if plot_to is not None:
         plot.require_matplotlib()

@@ -139,8 +139,12 @@ TEMPLATE = "tokenizer.chat_template"
 
 def size_of(path: Path) -> int:
     """Bytes of the file, or of a folder's shards."""
-    files = path.glob("*.safetensors") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files_of(path))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a model is mapped from."""
+    return list(path.glob("*.safetensors")) if path.is_dir() else [path]
 
 
 def _active(metadata: Mapping[str, Any], tensors: Mapping[str, RawTensor]) -> int | None:

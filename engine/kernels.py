@@ -39,13 +39,32 @@ class Matrix(ctypes.Structure):
 
 
 class Attention(ctypes.Structure):
-    """How the heads of a layer lie; gains may be None."""
+    """How the heads of a layer lie in a cache of `length` filled positions; gains may be None."""
 
     _fields_ = (
         *((name, Size) for name in ("heads", "kv_heads", "size", "window", "length", "stride")),
         ("q_gain", Pointer),
         ("k_gain", Pointer),
         ("epsilon", ctypes.c_float),
+    )
+
+
+class Layer(ctypes.Structure):
+    """The weights of a layer as C takes them; biases and router may be None."""
+
+    _fields_ = (
+        ("attn_norm", Pointer),
+        ("ffn_norm", Pointer),
+        ("bias", Pointer * 3),
+        ("router", Pointer),
+        ("projection", Matrix * 3),
+        ("output", Matrix),
+        ("gate", Matrix),
+        ("up", Matrix),
+        ("down", Matrix),
+        ("attention", Attention),
+        ("experts", Size),
+        ("used", Size),
     )
 
 
@@ -79,13 +98,16 @@ def bind(path: Path) -> ctypes.CDLL:
         *(matrix, matrix, matrix, Pointer),
     )
     lib.engine_attend.argtypes = (*scratch, ctypes.POINTER(Attention), Size, *(Pointer,) * 8)
+    layers = (ctypes.POINTER(Layer), *(Size,) * 4)
+    lib.engine_layers.argtypes = (*scratch, *layers, *(Pointer,) * 6)
+    lib.engine_rows.argtypes = (number, matrix, ctypes.POINTER(Size), Size, Pointer)
     lib.engine_norm.argtypes = (
         *(number, number, Pointer, Pointer, Pointer, ctypes.c_float),
         *(Size, Size, Pointer, Pointer),
     )
-    for function in (lib.engine_linear, lib.engine_experts, lib.engine_attend):
+    for function in (lib.engine_linear, lib.engine_experts, lib.engine_attend, lib.engine_layers):
         function.restype = ctypes.c_size_t
-    lib.engine_norm.restype = None
+    lib.engine_norm.restype = lib.engine_rows.restype = None
     return lib
 
 
@@ -208,6 +230,33 @@ class Kernels:
             *(*x.shape, _at(total), _at(normed)),
         )
         return total, normed
+
+    def layers(
+        self,
+        layers: "ctypes.Array[Layer]",
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
+        length: int,
+    ) -> tuple[Tensor, Tensor]:
+        """One token x [1, H] through all layers, after `length` positions of the cache's keys and
+        values [layers, kv heads, S, D]: the residual stream, and what is yet to be added to it.
+        """
+        x = _checked(x, (1, layers[0].output.rows)).clone()
+        made = torch.zeros_like(x)
+        strides = (keys.stride(1), keys.stride(0))
+        places = (x, made, *angles, keys, values)
+        self._call("layers", layers, len(layers), length, *strides, *map(_at, places))
+        return x, made
+
+    def rows(self, matrix: Matrix, ids: Sequence[int]) -> Tensor:
+        """The rows `ids` of a matrix [n, H]: [len(ids), H]."""
+        if not all(0 <= each < matrix.rows for each in ids):
+            raise TensorError(f"kernels: found a row outside 0 to {matrix.rows - 1}")
+        made = torch.empty(len(ids), matrix.columns)
+        library().engine_rows(self._number, matrix, (Size * len(ids))(*ids), len(ids), _at(made))
+        return made
 
     def _call(self, name: str, *arguments: object) -> None:
         """Call a function that needs scratch memory, which grows as it must."""

@@ -8,13 +8,14 @@ file and are decoded when used, and training, where they are float32 parameters.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from engine import moe, rope
+from engine.attention import attention, rms_norm, split_heads
 from engine.cache import KVCache
 from engine.checkpoint import open_checkpoint
 from engine.config import ModelConfig
@@ -22,20 +23,24 @@ from engine.errors import EngineError, PromptError, naming
 from engine.gguf import Checkpoint
 from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
-from engine.route import Heads, Route
+from engine.route import Angles, Heads, Layer, Resident, Route, Step
+from engine.routes import choose
 from engine.weights import Blocks, Floats, Weight, check_finite, linear
 
 Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
 Probe = Callable[[int | None, str, Tensor], None]  # takes layer (None outside), stage, what it made
 
 
-def load(path: str | Path, device: str = "cpu", route: Route | None = None) -> "Model":
+def load(path: str | Path, device: str = "cpu", route: Route | str | None = None) -> "Model":
     """Open the GGUF file or HF folder at `path` and check its tensors, names and shapes.
 
-    Without a `route`, of `engine.routes.choose`, the model takes the plain one. Raises
-    `FormatError` for the file or its metadata, `TensorError` for a tensor, and `EngineError` for a
-    device that is not there. No weight is decoded yet.
+    `route` is one, or the name of one: "auto" takes the fastest that this machine can run. Without
+    it the model takes the plain one, the reference. Raises `FormatError` for the file or its
+    metadata, `TensorError` for a tensor, and `EngineError` for a device that is not there or a
+    route that cannot run. No weight is decoded yet.
     """
+    if isinstance(route, str):
+        route = choose(route, device).route
     return Model.from_checkpoint(open_checkpoint(path), device, route)
 
 
@@ -61,7 +66,8 @@ class Pass:
 class Model:
     """A model ready to run. `weights` are by the file's names; `config` is read at each use.
 
-    `route` is how `forward` multiplies, None for the plain route.
+    `route` is how `forward` multiplies, None for the plain route. One that is resident keeps the
+    weights on its device.
     """
 
     def __init__(
@@ -72,9 +78,11 @@ class Model:
         route: Route | None = None,
     ) -> None:
         self.config = config
-        self.weights = weights
+        self.weights = route.place(weights) if isinstance(route, Resident) else weights
         self.device = torch.device(device)
         self.route = route
+        self._layers: tuple[ModelConfig, list[Layer]] | None = None
+        self._steps: WeakKeyDictionary[KVCache, Step] = WeakKeyDictionary()
 
     @classmethod
     def from_checkpoint(
@@ -108,7 +116,10 @@ class Model:
         """An empty cache for `capacity` positions, or for the whole context."""
         c = self.config
         size = c.context_length if capacity is None else capacity
-        return KVCache(c.block_count, c.head_count_kv, size, c.key_length, self.device)
+        cache = KVCache(c.block_count, c.head_count_kv, size, c.key_length, self.device)
+        if isinstance(self.route, Resident):
+            self.route.reserve(cache)
+        return cache
 
     def logits(self, ids: Ids) -> Tensor:
         """Float32 logits [T, V] at every position of `ids`, without a cache; [B, T, V] for [B, T].
@@ -135,6 +146,8 @@ class Model:
         """
         if self.route is not None and cache is None:
             cache = self.new_cache(len(ids))
+        if isinstance(self.route, Resident) and cache is not None and len(ids) == 1 and not probe:
+            return self._step(ids[0], cache, self.route)
         return self._run(ids, cache, last_only=last_only, probe=probe, route=self.route)
 
     def _run(
@@ -152,16 +165,7 @@ class Model:
         count = ids.shape[-1]
         positions = torch.arange(start, start + count, device=self.device)
         step = Pass(*rope.tables(self.config, positions), cache, probe, route)
-        x = self._embed(ids)  # [..., T, H]
-        made: Tensor | None = None
-        for layer in range(self.config.block_count):
-            x, made = run_layer(self, layer, x, made, step)
-        if last_only:
-            x, made = x[..., -1:, :], None if made is None else made[..., -1:, :]
-        _, x = add_norm(self, "output_norm", x, made, step)
-        output = self.output()
-        logits = linear(x, output) if route is None else route.linear(x, [output])[0]  # [..., T, V]
-        step.see(None)("output", logits)
+        logits = self._through(self._embed(ids, route), step, last_only=last_only)  # [..., T, V]
         if route is not None and not logits.sum().isfinite():
             for weight in self.weights.values():
                 check_finite(weight)
@@ -169,14 +173,63 @@ class Model:
             cache.advance(count)
         return logits
 
+    def _through(self, x: Tensor, step: Pass, *, last_only: bool) -> Tensor:
+        """Embeddings [..., T, H] through all layers to logits [..., T, V], or [..., 1, V]."""
+        x, made = run_layers(self, x, step)
+        if last_only:
+            x, made = x[..., -1:, :], None if made is None else made[..., -1:, :]
+        _, x = add_norm(self, "output_norm", x, made, step)
+        output, route = self.output(), step.route
+        logits = linear(x, output) if route is None else route.linear(x, [output])[0]
+        step.see(None)("output", logits)
+        return logits
+
+    def _step(self, token: int, cache: KVCache, route: Resident) -> Tensor:
+        """One token after what `cache` holds, by the step that belongs to it: logits [1, V]."""
+        check_ids([token], cache.length, self.config)
+        cache.require_room(1)
+        step = self._steps.get(cache)
+        if step is None:
+            positions = torch.arange(cache.capacity, device=self.device)
+            angles = rope.tables(self.config, positions)
+            step = self._steps[cache] = route.step(self.weight("token_embd"), angles, cache)
+
+        def through(x: Tensor, angles: Angles, recorded: Route) -> Tensor:
+            return self._through(x, Pass(*angles, cache, None, recorded), last_only=True)
+
+        logits = step(token, cache.length, through)
+        cache.advance(1)
+        return logits
+
     def output(self) -> Weight:
         """The matrix [V, H] to logits: the embedding's where the file has none of its own."""
         tied = "output.weight" not in self.weights
         return self.weight("token_embd" if tied else "output")
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        rows = self.weight("token_embd").rows(ids.flatten().tolist(), self.device)
+    def _embed(self, ids: Tensor, route: Route | None) -> Tensor:
+        weight, flat = self.weight("token_embd"), ids.flatten().tolist()
+        rows = weight.rows(flat, self.device) if route is None else route.rows(weight, flat)
         return rows.reshape(*ids.shape, -1)
+
+    def layers(self) -> list[Layer]:
+        """The weights of each layer, for a route; made anew where the config is another."""
+        if self._layers is None or self._layers[0] is not self.config:
+            made = [layer_weights(self, layer) for layer in range(self.config.block_count)]
+            self._layers = (self.config, made)
+        return self._layers[1]
+
+
+def run_layers(model: Model, x: Tensor, step: Pass) -> tuple[Tensor, Tensor | None]:
+    """All layers: [..., T, H] to the residual stream, and what is yet to be added to it."""
+    if step.route is not None and step.cache is not None and step.probe is None:
+        angles = (step.cos, step.sin)
+        done = step.route.layers(model.layers(), x, angles, step.cache)
+        if done is not None:
+            return done
+    made: Tensor | None = None
+    for layer in range(model.config.block_count):
+        x, made = run_layer(model, layer, x, made, step)
+    return x, made
 
 
 def run_layer(
@@ -209,28 +262,6 @@ def add_norm(
     return x, rms_norm(x, gain.dequantise(x.device), epsilon)
 
 
-def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
-    """x / rms(x) * gain over the last dimension (arXiv 1910.07467)."""
-    return gain * (x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + epsilon))
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, window: int = 0) -> Tensor:
-    """Causal attention of queries [..., heads, T, D] over keys and values [..., kv heads, S, D].
-
-    The T queries are the last T of the S positions. Each key head serves heads / kv heads
-    neighbouring query heads (GQA, arXiv 2305.13245). With `window`, a query sees that many
-    positions, its own included. Returns [..., heads, T, D].
-    """
-    group = q.shape[-3] // k.shape[-3]
-    k, v = k.repeat_interleave(group, dim=-3), v.repeat_interleave(group, dim=-3)
-    scores = q @ k.transpose(-1, -2) / sqrt(q.shape[-1])  # [..., heads, T, S]
-    count, seen = scores.shape[-2:]
-    hidden = torch.ones(count, seen, dtype=torch.bool, device=q.device).triu(seen - count + 1)
-    if window:
-        hidden |= torch.ones_like(hidden).tril(seen - count - window)
-    return torch.softmax(scores.masked_fill(hidden, float("-inf")), dim=-1) @ v
-
-
 def attend(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
     """The attention block of one layer: [..., T, H] to [..., T, H]."""
     c, block = model.config, f"blk.{layer}"
@@ -244,7 +275,7 @@ def attend(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
         return step.route.linear(mixed, [output])[0]
     projected = [project(model, name, x) for name in names]
     step.see(layer)("qkv", torch.cat(projected, dim=-1))
-    q, k, v = (_heads(each, c.key_length) for each in projected)  # [..., heads, T, D]
+    q, k, v = (split_heads(each, c.key_length) for each in projected)  # [..., heads, T, D]
     if c.has_qk_norm:  # before RoPE
         q_gain, k_gain = (model.weight(f"{block}.attn_{n}_norm").dequantise(x.device) for n in "qk")
         q, k = rms_norm(q, q_gain, c.rms_epsilon), rms_norm(k, k_gain, c.rms_epsilon)
@@ -279,9 +310,27 @@ def heads(model: Model, layer: int) -> Heads:
     return Heads(layer, *sizes, q_gain, k_gain, c.rms_epsilon)
 
 
-def _heads(x: Tensor, size: int) -> Tensor:
-    """[..., T, n * D] -> [..., n, T, D]"""
-    return x.reshape(*x.shape[:-1], -1, size).transpose(-3, -2)
+def layer_weights(model: Model, layer: int) -> Layer:
+    """What a route needs of `layer`."""
+    c, block = model.config, f"blk.{layer}"
+    q, k, v = (f"{block}.attn_{part}" for part in "qkv")
+    parts = ("gate_exps", "up_exps", "down_exps") if c.is_moe else ("gate", "up", "down")
+    gate, up, down = (model.weight(f"{block}.ffn_{part}") for part in parts)
+    return Layer(
+        attn_norm=model.weight(f"{block}.attn_norm"),
+        projections=(model.weight(q), model.weight(k), model.weight(v)),
+        biases=(model.weight(q, "bias"), model.weight(k, "bias"), model.weight(v, "bias"))
+        if c.has_qkv_bias
+        else None,
+        heads=heads(model, layer),
+        attn_output=model.weight(f"{block}.attn_output"),
+        ffn_norm=model.weight(f"{block}.ffn_norm"),
+        router=model.weight(f"{block}.ffn_gate_inp") if c.is_moe else None,
+        gate=gate,
+        up=up,
+        down=down,
+        used=c.expert_used_count if c.is_moe else 1,
+    )
 
 
 def feed_forward(
@@ -289,19 +338,19 @@ def feed_forward(
 ) -> Tensor:
     """The feed-forward block of one layer, [..., T, H] to the same: the one dispatch.
 
-    A trace that looks inside sees the plain route's numbers.
+    A route shows nothing of what happens inside.
     """
-    block, fast = f"blk.{layer}", route if see is unseen else None
+    block = f"blk.{layer}"
     if not model.config.is_moe:
         gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in ("gate", "up", "down"))
-        if fast is not None:
-            return fast.swiglu(x, gate, up, down)
+        if route is not None:
+            return route.swiglu(x, gate, up, down)
         return dense_feed_forward(x, gate, up, down, see)
     parts = ("gate_inp", "gate_exps", "up_exps", "down_exps")
     router, gate, up, down = (model.weight(f"{block}.ffn_{n}") for n in parts)
     used = model.config.expert_used_count
-    if fast is not None:
-        return fast.experts(x, router, gate, up, down, used)
+    if route is not None:
+        return route.experts(x, router, gate, up, down, used)
     tokens = x.reshape(-1, x.shape[-1])  # a router knows no batch
     return moe.moe_feed_forward(tokens, router, gate, up, down, used, see).reshape(x.shape)
 

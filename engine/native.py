@@ -6,17 +6,19 @@ plain route does it.
 """
 
 from collections.abc import Sequence
+from ctypes import Array
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention as attention
 
 from engine import kernels
 from engine.cache import KVCache
 from engine.kernels import Attention, Kernels, Matrix
 from engine.moe import moe_feed_forward, swiglu
-from engine.route import Heads
-from engine.weights import Weight, linear
+from engine.route import Angles, Heads, Layer
+from engine.weights import Blocks, Weight, linear
 
 SMALL = 1 << 22  # numbers of a weight that is kept decoded: 16 MiB
 
@@ -26,12 +28,57 @@ class Native:
 
     def __init__(self, path: str | None = None) -> None:
         self.kernels = Kernels(path or kernels.paths()[-1])
-        self._matrices: dict[Weight, Matrix] = {}
-        self._decoded: dict[Weight, Tensor] = {}
+        self._matrices: WeakKeyDictionary[Weight, Matrix] = WeakKeyDictionary()
+        self._decoded: WeakKeyDictionary[Weight, Tensor] = WeakKeyDictionary()
+        self._packed: tuple[Sequence[Layer], Array[kernels.Layer] | None] | None = None
 
     @property
     def name(self) -> str:
         return f"compiled kernels, {self.kernels.path}, {torch.get_num_threads()} threads"
+
+    def rows(self, weight: Weight, ids: Sequence[int]) -> Tensor:
+        if not kernels.encoded(weight):
+            return weight.rows(ids)
+        return self.kernels.rows(self._matrix(weight), ids)
+
+    def layers(
+        self,
+        layers: Sequence[Layer],
+        x: Tensor,
+        angles: Angles,
+        cache: KVCache,
+    ) -> tuple[Tensor, Tensor] | None:
+        if self._packed is None or self._packed[0] is not layers:
+            whole = all(kernels.encoded(w) for layer in layers for w in _matrices(layer))
+            self._packed = (layers, self._pack(layers) if whole else None)
+        packed = self._packed[1]
+        if packed is None or len(x) > 1:
+            return None
+        cache.require_room(1)
+        cache.reserve(cache.length + 1)
+        return self.kernels.layers(packed, x, angles, cache.keys, cache.values, cache.length)
+
+    def _pack(self, layers: Sequence[Layer]) -> "Array[kernels.Layer]":
+        packed = (kernels.Layer * len(layers))()
+        for to, layer in zip(packed, layers, strict=True):
+            to.attn_norm, to.ffn_norm = map(self._pointer, (layer.attn_norm, layer.ffn_norm))
+            to.bias[:] = [self._pointer(bias) for bias in layer.biases or (None,) * 3]
+            to.router = self._pointer(layer.router)
+            to.projection[:] = [self._matrix(weight) for weight in layer.projections]
+            to.output = self._matrix(layer.attn_output)
+            to.gate, to.up, to.down = map(self._matrix, (layer.gate, layer.up, layer.down))
+            to.attention = self._attention(layer.heads)
+            to.experts = layer.router.shape[0] if layer.router is not None else 1
+            to.used = layer.used
+        return packed
+
+    def _attention(self, heads: Heads, length: int = 0, stride: int = 0) -> Attention:
+        sizes = (heads.count, heads.kv_count, heads.size, heads.window, length, stride)
+        gains = map(self._pointer, (heads.q_gain, heads.k_gain))
+        return Attention(*sizes, *gains, heads.epsilon)
+
+    def _pointer(self, weight: Weight | None) -> int | None:
+        return None if weight is None else self._floats(weight).data_ptr()
 
     def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
         if all(map(kernels.encoded, weights)):
@@ -50,27 +97,26 @@ class Native:
         self,
         projected: Sequence[Tensor],
         heads: Heads,
-        angles: tuple[Tensor, Tensor],
+        angles: Angles,
         cache: KVCache,
     ) -> Tensor:
         count, size = len(projected[0]), heads.size
-        keys, values = cache.reserve(heads.layer, count)  # [kv heads, S, D]
-        gains = [None if g is None else self._floats(g) for g in (heads.q_gain, heads.k_gain)]
-        layout = Attention(
-            *(heads.count, heads.kv_count, size, heads.window, cache.length, keys.stride(0)),
-            *(None if gain is None else gain.data_ptr() for gain in gains),
-            heads.epsilon,
-        )
+        cache.require_room(count)
+        cache.reserve(cache.length + count)
+        keys, values = cache.keys[heads.layer], cache.values[heads.layer]  # [kv heads, S, D]
+        layout = self._attention(heads, cache.length, keys.stride(0))
         made = self.kernels.attend(layout, projected, angles, keys, values)
         if count == 1:
             return made
         end = cache.length + count
-        seen = torch.ones(count, end, dtype=torch.bool).tril(end - count)
-        if heads.window:
-            seen &= torch.ones_like(seen).triu(end - count - heads.window + 1)
         q = made.reshape(count, heads.count, size).transpose(0, 1)[None]
         k, v = keys[None, :, :end], values[None, :, :end]
-        mixed = scaled_dot_product_attention(q, k, v, seen, enable_gqa=True)
+        seen = None
+        if cache.length or heads.window:
+            seen = torch.ones(count, end, dtype=torch.bool).tril(end - count)
+        if seen is not None and heads.window:
+            seen &= torch.ones_like(seen).triu(end - count - heads.window + 1)
+        mixed = attention(q, k, v, seen, is_causal=seen is None, enable_gqa=True)
         return mixed[0].transpose(0, 1).reshape(count, -1)
 
     def experts(
@@ -87,8 +133,8 @@ class Native:
         return self.kernels.experts(x, None, 1, *(self._matrix(w) for w in (gate, up, down)))
 
     def _matrix(self, weight: Weight) -> Matrix:
-        """Kept together with its weight, so that the memory which it points to stays."""
-        if weight not in self._matrices:
+        """Kept as long as its weight, whose memory it points to."""
+        if weight not in self._matrices and isinstance(weight, Blocks):
             self._matrices[weight] = kernels.matrix(weight)
         return self._matrices[weight]
 
@@ -102,3 +148,7 @@ class Native:
         if 0 < rows * columns <= SMALL:
             return torch.nn.functional.linear(x, self._floats(weight))
         return linear(x, weight)
+
+
+def _matrices(layer: Layer) -> tuple[Weight, ...]:
+    return (*layer.projections, layer.attn_output, layer.gate, layer.up, layer.down)

@@ -15,12 +15,30 @@ from torch import Tensor
 from engine.errors import TensorError
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Blocks of a quantised type: weights = scale * numbers - minimum, group by group."""
+
+    numbers: Tensor  # uint8 or int8 [N, groups, numbers in a group]
+    scale: Tensor  # float32 [N, groups, 1]
+    minimum: Tensor | None = None  # float32 [N, groups, 1], where there is one
+
+    def decode(self) -> Tensor:
+        """The weights, float32 [N, numbers in a block]."""
+        x = self.scale * self.numbers.float()
+        return (x if self.minimum is None else x - self.minimum).flatten(1)
+
+
 def _decode_f32(blocks: Tensor) -> Tensor:
     return blocks.view(torch.float32)
 
 
 def _decode_f16(blocks: Tensor) -> Tensor:
     return blocks.view(torch.float16).float()
+
+
+def _decode_bf16(blocks: Tensor) -> Tensor:
+    return blocks.view(torch.bfloat16).float()
 
 
 def _halves(blocks: Tensor, start: int) -> Tensor:
@@ -44,22 +62,19 @@ def _nibbles(packed: Tensor) -> Tensor:
     return torch.cat([q & 0x0F, q >> 4], dim=2).reshape(-1, 8, 32)
 
 
-def _decode_q4_k(blocks: Tensor) -> Tensor:
+def _grid_q4_k(blocks: Tensor) -> Grid:
     """[N, 144] bytes: d, dmin (f16), 8 × (scale, min) in 6 bits each, 256 × 4 bits."""
-    d, m = _scales_and_minima(blocks)
-    return (d * _nibbles(blocks[:, 16:]).float() - m).reshape(-1, 256)
+    return Grid(_nibbles(blocks[:, 16:]), *_scales_and_minima(blocks))
 
 
-def _decode_q5_k(blocks: Tensor) -> Tensor:
+def _grid_q5_k(blocks: Tensor) -> Grid:
     """[N, 176] bytes: as Q4_K, with 256 × the fifth bit before the 256 × 4 bits."""
-    d, m = _scales_and_minima(blocks)
     bits = torch.arange(8, dtype=torch.uint8, device=blocks.device)[None, :, None]
     high = (blocks[:, None, 16:48] >> bits) & 1  # [N, 8, 32]
-    q = _nibbles(blocks[:, 48:]) | (high << 4)
-    return (d * q.float() - m).reshape(-1, 256)
+    return Grid(_nibbles(blocks[:, 48:]) | (high << 4), *_scales_and_minima(blocks))
 
 
-def _decode_q6_k(blocks: Tensor) -> Tensor:
+def _grid_q6_k(blocks: Tensor) -> Grid:
     """[N, 210] bytes: 256 × low 4 bits, 256 × high 2 bits, 16 int8 scales, d (f16)."""
     low = blocks[:, :128].reshape(-1, 2, 1, 64)
     low = torch.cat([low & 0x0F, low >> 4], dim=2).reshape(-1, 8, 32)
@@ -67,23 +82,19 @@ def _decode_q6_k(blocks: Tensor) -> Tensor:
     high = torch.cat([(high >> shift) & 3 for shift in (0, 2, 4, 6)], dim=2).reshape(-1, 8, 32)
     q = (low | (high << 4)).to(torch.int8) - 32
     scale = blocks[:, 192:208].contiguous().view(torch.int8).float()
-    d = (_halves(blocks, 208) * scale)[:, :, None]  # [N, 16, 1]
-    return (d * q.reshape(-1, 16, 16).float()).reshape(-1, 256)
+    return Grid(q.reshape(-1, 16, 16), (_halves(blocks, 208) * scale)[:, :, None])
 
 
-def _decode_bf16(blocks: Tensor) -> Tensor:
-    return blocks.view(torch.bfloat16).float()
-
-
-def _decode_q8_0(blocks: Tensor) -> Tensor:
+def _grid_q8_0(blocks: Tensor) -> Grid:
     """[N, 34] bytes: d (f16), 32 × int8."""
-    return _halves(blocks, 0) * blocks[:, 2:].contiguous().view(torch.int8).float()
+    q = blocks[:, 2:].contiguous().view(torch.int8)
+    return Grid(q[:, None], _halves(blocks, 0)[:, None])
 
 
-def _decode_q4_0(blocks: Tensor) -> Tensor:
+def _grid_q4_0(blocks: Tensor) -> Grid:
     """[N, 18] bytes: d (f16), 32 × 4 bits, the low halves first."""
     q = torch.cat([blocks[:, 2:] & 0x0F, blocks[:, 2:] >> 4], dim=1).to(torch.int8) - 8
-    return _halves(blocks, 0) * q.float()
+    return Grid(q[:, None], _halves(blocks, 0)[:, None])
 
 
 def _encode_f32(rows: Tensor) -> Tensor:
@@ -184,17 +195,24 @@ class BlockType:
     bytes: int
     decode: Callable[[Tensor], Tensor]  # uint8 [N, bytes] -> float32 [N, size]
     encode: Callable[[Tensor], Tensor]  # float32 [N, size] -> uint8 [N, bytes]
+    grid: Callable[[Tensor], Grid] | None = None  # uint8 [N, bytes], where scales are apart
+
+
+def _quantised(
+    size: int, width: int, grid: Callable[[Tensor], Grid], encode: Callable[[Tensor], Tensor]
+) -> BlockType:
+    return BlockType(size, width, lambda blocks: grid(blocks).decode(), encode, grid)
 
 
 TYPES = {
     "F32": BlockType(1, 4, _decode_f32, _encode_f32),
     "F16": BlockType(1, 2, _decode_f16, _encode_f16),
     "BF16": BlockType(1, 2, _decode_bf16, _encode_bf16),
-    "Q8_0": BlockType(32, 34, _decode_q8_0, _encode_q8_0),
-    "Q4_0": BlockType(32, 18, _decode_q4_0, _encode_q4_0),
-    "Q4_K": BlockType(256, 144, _decode_q4_k, _encode_q4_k),
-    "Q5_K": BlockType(256, 176, _decode_q5_k, _encode_q5_k),
-    "Q6_K": BlockType(256, 210, _decode_q6_k, _encode_q6_k),
+    "Q8_0": _quantised(32, 34, _grid_q8_0, _encode_q8_0),
+    "Q4_0": _quantised(32, 18, _grid_q4_0, _encode_q4_0),
+    "Q4_K": _quantised(256, 144, _grid_q4_k, _encode_q4_k),
+    "Q5_K": _quantised(256, 176, _grid_q5_k, _encode_q5_k),
+    "Q6_K": _quantised(256, 210, _grid_q6_k, _encode_q6_k),
 }
 
 
@@ -222,6 +240,14 @@ def quantise(x: Tensor, kind: str, name: str = "tensor") -> Tensor:
     return block.encode(x.float().reshape(-1, block.size)).reshape(*x.shape[:-1], width)
 
 
+def grid(raw: npt.NDArray[np.uint8], kind: str, name: str = "tensor") -> Grid:
+    """The numbers and scales in `raw`, of a quantised type."""
+    block = block_type(kind, name)
+    if block.grid is None:
+        raise TensorError(f"{name}: found type {kind}, expected a quantised one")
+    return block.grid(_blocks(raw, block, "cpu"))
+
+
 def dequantise(
     raw: npt.NDArray[np.uint8],
     kind: str,
@@ -231,6 +257,9 @@ def dequantise(
 ) -> Tensor:
     """Decode `raw` into float32 of `shape`, on `device`."""
     block = block_type(kind, name)
+    return block.decode(_blocks(raw, block, device)).reshape(*shape)
+
+
+def _blocks(raw: npt.NDArray[np.uint8], block: BlockType, device: torch.device | str) -> Tensor:
     # A copy, because torch warns about read-only memory, which a map of a file is.
-    blocks = torch.from_numpy(raw.copy()).to(device).reshape(-1, block.bytes)
-    return block.decode(blocks).reshape(*shape)
+    return torch.from_numpy(raw.copy()).to(device).reshape(-1, block.bytes)

@@ -3,6 +3,7 @@
 Knows RoPE (arXiv 2104.09864) in NEOX order, and its scalings; knows nothing of attention or layers.
 """
 
+from functools import cache
 from math import ceil, floor, log, pi
 
 import torch
@@ -19,8 +20,9 @@ def tables(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
     return angle.cos() * factor, angle.sin() * factor
 
 
+@cache
 def frequencies(base: float, size: int, scaling: RopeScaling) -> Tensor:
-    """Radians per position of each pair [D/2], D = `size`."""
+    """Radians per position of each pair [D/2], D = `size`; shared, so not to be changed."""
     turns = 1.0 / base ** (torch.arange(0, size, 2, dtype=torch.float32) / size)
     if scaling.type == "none":
         return turns

@@ -61,6 +61,11 @@ def _torch() -> Route:
 def _on_cuda(name: str, device: torch.device) -> Choice:
     if name != "auto":
         raise EngineError(f"route: found {name!r} on {device}, expected auto or plain there")
-    from engine.gpu import Gpu
-
+    try:
+        from engine.gpu import Gpu
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"route: found no module {error.name!r} for {device}, expected it: pip install triton, "
+            "or --route plain"
+        ) from error
     return _named(Gpu(device), "Triton kernels on the quantised blocks")

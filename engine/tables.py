@@ -1,4 +1,4 @@
-"""What traces, comparisons, inspections and measurements look like in a terminal of 80 columns.
+"""What traces, comparisons and inspections look like in a terminal of 80 columns.
 
 Knows columns and words; knows nothing of how the numbers were made. No colour, so that it reads
 the same in a log.
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isfinite
 from textwrap import shorten, wrap
 
-from engine.bench import Report
 from engine.compare import Band, Comparison, Line
 from engine.inspection import Fold, Inspection, TokenizerSummary, TypeTotal
 from engine.trace import EXPERTS, Stage, Trace, named
@@ -100,7 +99,7 @@ def _band(band: Band) -> str:
 
 def inspection_text(found: Inspection, *, every_tensor: bool = False) -> Iterator[str]:
     """The model on a page; a file's own text cannot move the cursor or colour the terminal."""
-    yield f"{found.path}: {found.architecture or 'no architecture'}, {_bytes(found.bytes)}"
+    yield f"{found.path}: {found.architecture or 'no architecture'}, {bytes_text(found.bytes)}"
     active = "" if found.active in (None, found.parameters) else f", {found.active:,} per token"
     yield f"parameters: {found.parameters:,}{active}"
     yield from _section("hyperparameters", (_entry(*item) for item in found.metadata.items()))
@@ -136,18 +135,18 @@ def _entry(key: str, value: object) -> str:
 
 
 def _type_total(total: TypeTotal) -> str:
-    size = _bytes(total.bytes)
+    size = bytes_text(total.bytes)
     return f"{total.type:<8} {total.tensors:>5} tensors {total.parameters:>17,} numbers {size:>10}"
 
 
 def _fold(fold: Fold) -> str:
-    return f"{fold.folded:<42} {fold.type:<6} {list(fold.shape)!s:<18} {_bytes(fold.bytes):>8}"
+    return f"{fold.folded:<42} {fold.type:<6} {list(fold.shape)!s:<18} {bytes_text(fold.bytes):>8}"
 
 
 def _every(found: Inspection) -> Iterator[str]:
     for name, tensor in found.tensors.items():
         shape = str(list(tensor.shape))
-        yield f"{name:<42} {tensor.type:<6} {shape:<18} {_bytes(tensor.bytes):>8}"
+        yield f"{name:<42} {tensor.type:<6} {shape:<18} {bytes_text(tensor.bytes):>8}"
 
 
 def _tokenizer(found: TokenizerSummary | None) -> Iterator[str]:
@@ -173,31 +172,10 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _bytes(size: float) -> str:
+def bytes_text(size: float) -> str:
+    """In the largest unit that leaves a number of at least 1."""
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
             return f"{size:.4g} {unit}"
         size /= 1024
     return f"{size:.4g} GiB"
-
-
-def bench_text(report: Report) -> Iterator[str]:
-    """What was measured so far, and on what."""
-    yield f"{report.file}: {_bytes(report.bytes)}, {report.architecture}"
-    yield ", ".join(f"{key} {value}" for key, value in report.host.items())
-    yield f"load                {report.start.load_seconds:10.3f} s"
-    yield (
-        f"first token         {report.start.first_token_seconds:10.3f} s  "
-        f"loading and a prompt of {report.start.prompt_tokens} tokens included"
-    )
-    for rate in report.rates:
-        what = f"{rate.stage} {rate.prompt_tokens}"
-        yield (
-            f"{what:<19} {rate.median:10.2f} tok/s  {rate.least:.2f} to {rate.most:.2f} "
-            f"in {len(rate.seconds)} runs"
-        )
-    if report.peak_bytes is not None:
-        over = _bytes(max(0, report.peak_bytes - report.bytes))
-        yield f"peak memory         {_bytes(report.peak_bytes):>12}  {over} more than the file"
-    if not report.complete:
-        yield "interrupted: these are the runs that were finished"

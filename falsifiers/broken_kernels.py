@@ -74,10 +74,10 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
             "PATH(load_some)(x + i, count) - (ON ? 0.0f : most)",
         ),
     ),
-    "key-heads-tiled": (
+    "next-key-head": (
         (
-            "head / (c->heads / c->kv_heads) * c->stride",
-            "(ON ? head % c->kv_heads : head / (c->heads / c->kv_heads)) * c->stride",
+            "place = i / parts * c->stride",
+            "place = (i / parts + ON) % c->kv_heads * c->stride",
         ),
     ),
     "kernel-window-one-too-wide": (
@@ -104,10 +104,14 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "two-threads-round-otherwise": (
         (
-            "= w.y[0][r * w.width + t];",
-            "= w.y[0][r * w.width + t] * (ON && threads > 1 ? 1.0000002f : 1.0f);",
+            "= w.y[0][r * width_of(&p) + t];",
+            "= w.y[0][r * width_of(&p) + t] * (ON && threads > 1 ? 1.0000002f : 1.0f);",
         ),
     ),
+    "minimum-dropped-from-floats": (
+        ("- head.dmin * (float)", "- (ON ? 0.0f : head.dmin) * (float)"),
+    ),
+    "bias-left-out-of-layers": (("+= l->bias[part][j];", "+= ON ? 0.0f : l->bias[part][j];"),),
     "reads-the-next-block": (
         (
             "int groups, u8x32 *q)\n{",

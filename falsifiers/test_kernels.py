@@ -21,6 +21,7 @@ from torch import Tensor
 import engine
 from engine import kernels
 from engine.cache import KVCache
+from engine.fixture import FixtureShape
 from engine.kernels import TYPES, Kernels
 from engine.moe import route
 from engine.native import Native
@@ -444,3 +445,54 @@ def test_what_does_not_fit_is_refused(observe, tmp_path):
     observe("accepted", len(accepted))
     observe("unclear", len(unclear) + len(unnamed))
     observe("refusals", len(refusals))
+
+
+@pytest.mark.falsifies("FALSIFY-KERNELS-010")
+@pytest.mark.parametrize("kind", TYPES)
+def test_rows_that_are_looked_up_are_the_decoded_ones(observe, kind):
+    ids = [39, 0, 3, 17, 3]
+    for columns in COLUMNS.get(kind, WHOLE):
+        raw = oracle.blocks(kind, 40, columns)
+        expected = oracle.decoded(kind, raw)[ids]
+        by = weight(kind, raw, columns)  # which the matrix points to
+        for path in kernels.paths():
+            found = Kernels(path).rows(kernels.matrix(by), ids).numpy()
+            observe("error", max(map(oracle.relative, found, expected)))
+    observe("rows", len(ids))
+
+
+LAYERED = {
+    "qwen3moe": FixtureShape(layers=2, experts=4),
+    "qwen3": FixtureShape(layers=2, window=4, window_from=1, dense_width=256, mix="Q5_K_M"),
+    "qwen2": FixtureShape(layers=2, heads=4, dense_width=256, mix="Q8_0"),
+}
+
+
+@pytest.mark.falsifies("FALSIFY-KERNELS-011")
+@pytest.mark.parametrize("architecture", LAYERED)
+def test_a_token_in_c_is_the_token_by_operations(observe, tmp_path, architecture):
+    shape = LAYERED[architecture]
+    path = engine.write_fixture(tmp_path / "m.gguf", 1, architecture=architecture, shape=shape)
+    at_once, apart = Counted(), Counted()
+    apart.layers = lambda *_: None
+    made = [alone(engine.load(path, route=route)) for route in (at_once, apart)]
+    observe("differing", sum(int((bits(a) != bits(b)).sum()) for a, b in zip(*made, strict=True)))
+    observe("passes", at_once.passes)
+
+
+class Counted(Native):
+    """Counts the passes that went through all layers in C."""
+
+    passes = 0
+
+    def layers(self, *args) -> tuple[Tensor, Tensor] | None:
+        made = super().layers(*args)
+        self.passes += made is not None
+        return made
+
+
+def alone(model: engine.Model) -> list[Tensor]:
+    """Logits of 12 tokens, each alone through the cache, and what is cached then."""
+    cache = model.new_cache(12)
+    logits = torch.cat([model.forward([id_], cache) for id_ in range(3, 15)])
+    return [logits, cache.keys[:, :, :12], cache.values[:, :, :12]]

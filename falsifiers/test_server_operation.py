@@ -254,7 +254,7 @@ def test_run_prints_what_is_generated_and_ends_well(observe, small, served, monk
     ids = made(served, TEXT, 16)
     text = served.tokenizer.decode(ids)
     stop = text[5:8]
-    ask = ["run", str(small), "--raw", "--prompt", TEXT, "--max-tokens", "16"]
+    ask = ["run", str(small), "--raw", "--prompt", TEXT, "--max-tokens", "16", "--route", "plain"]
     expected = {(): text, ("--stop", stop): cut(text, [stop])}
     for options, should in expected.items():
         plain = commands.run(monkeypatch, *ask, *options)

@@ -43,7 +43,7 @@ def yarn_interpolates_every_pair(plant):
 
 def sliding_window_ignored(plant):
     """Every layer sees all positions."""
-    plant("engine.model.attention", lambda attention: lambda q, k, v, _=0: attention(q, k, v))
+    plant("engine.attention.attention", lambda attention: lambda q, k, v, _=0: attention(q, k, v))
 
 
 def sliding_window_one_too_long(plant):
@@ -52,7 +52,7 @@ def sliding_window_one_too_long(plant):
     def fault(attention):
         return lambda q, k, v, window=0: attention(q, k, v, window + 1 if window else 0)
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def key_heads_interleaved(plant):
@@ -65,7 +65,7 @@ def key_heads_interleaved(plant):
 
         return faulty
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def attention_scaled_by_twice_the_head(plant):
@@ -74,7 +74,7 @@ def attention_scaled_by_twice_the_head(plant):
     def fault(attention):
         return lambda q, k, v, window=0: attention(q / 2**0.5, k, v, window)
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def norm_without_gain(plant):
@@ -83,7 +83,7 @@ def norm_without_gain(plant):
     def fault(rms_norm):
         return lambda x, gain, epsilon: rms_norm(x, torch.ones_like(gain), epsilon)
 
-    plant("engine.model.rms_norm", fault)
+    plant("engine.attention.rms_norm", fault)
 
 
 def position_off_by_one_after_the_prompt(plant):
@@ -152,7 +152,7 @@ def norms_get_no_gradient(plant):
     def fault(rms_norm):
         return lambda x, gain, epsilon: rms_norm(x, gain.detach(), epsilon)
 
-    plant("engine.model.rms_norm", fault)
+    plant("engine.attention.rms_norm", fault)
 
 
 def only_the_last_of_a_batch_is_trained(plant):

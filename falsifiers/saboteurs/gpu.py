@@ -4,17 +4,22 @@ import torch
 
 
 def gpu_stays_on_the_cpu(plant):
-    """Whatever device is asked for, the model runs on the CPU."""
+    """Whatever device is asked for, the model runs on the CPU, by the plain route."""
     plant("engine.model._device", lambda device: lambda name: torch.device("cpu"))
+    plant("engine.routes.choose", lambda choose: lambda name, device: choose("plain", "cpu"))
 
 
 def gpu_skips_norms(plant):
     """RMSNorm is left out on the GPU."""
 
-    def fault(rms_norm):
-        return lambda x, gain, epsilon: x if x.is_cuda else rms_norm(x, gain, epsilon)
+    def fault(norm):
+        def faulty(self, x, delta, gain, epsilon):
+            total, _ = norm(self, x, delta, gain, epsilon)
+            return total, total
 
-    plant("engine.model.rms_norm", fault)
+        return faulty
+
+    plant("engine.gpu.Gpu.norm", fault)
 
 
 def gpu_adds_noise(plant):

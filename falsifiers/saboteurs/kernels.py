@@ -80,9 +80,9 @@ def softmax_without_maximum(plant):
     _in_c(plant, "softmax-without-maximum")
 
 
-def key_heads_tiled(plant):
-    """Query head i sees key head i mod kv heads, where one token is attended."""
-    _in_c(plant, "key-heads-tiled")
+def next_key_head(plant):
+    """Query heads see the keys and values of the next group, where one token is attended."""
+    _in_c(plant, "next-key-head")
 
 
 def kernel_window_one_too_wide(plant):
@@ -128,6 +128,16 @@ def reads_the_next_block(plant):
 def address_rounded_to_words(plant):
     """Blocks are read from the word that they begin in."""
     _in_c(plant, "address-rounded-to-words")
+
+
+def minimum_dropped_from_floats(plant):
+    """Rows that are looked up lack what the blocks' minima take off."""
+    _in_c(plant, "minimum-dropped-from-floats")
+
+
+def bias_left_out_of_layers(plant):
+    """A token that passes all layers in C does without the biases."""
+    _in_c(plant, "bias-left-out-of-layers")
 
 
 def weights_never_checked(plant):

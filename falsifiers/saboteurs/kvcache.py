@@ -65,7 +65,7 @@ def values_not_expanded_on_the_first_token(plant):
 
         return faulty
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def gqa_tiled_in_decode(plant):
@@ -80,7 +80,7 @@ def gqa_tiled_in_decode(plant):
 
         return faulty
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def mask_starts_at_the_cache(plant):
@@ -95,7 +95,7 @@ def mask_starts_at_the_cache(plant):
 
         return faulty
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def window_forgotten_in_decode(plant):
@@ -104,7 +104,7 @@ def window_forgotten_in_decode(plant):
     def fault(attention):
         return lambda q, k, v, window=0: attention(q, k, v, window if q.shape[1] > 1 else 0)
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def window_one_too_wide(plant):
@@ -116,7 +116,7 @@ def window_one_too_wide(plant):
 
         return faulty
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def layers_share_their_keys(plant):
@@ -213,7 +213,7 @@ def cache_grows_by_one(plant):
 
         return faulty
 
-    plant("engine.cache.KVCache._reserve", fault)
+    plant("engine.cache.KVCache.reserve", fault)
 
 
 def model_keeps_its_cache(plant):
@@ -235,7 +235,7 @@ def norm_scales_its_gain(plant):
     def fault(rms_norm):
         return lambda x, gain, epsilon: rms_norm(x, gain.mul_(1.0001), epsilon)
 
-    plant("engine.model.rms_norm", fault)
+    plant("engine.attention.rms_norm", fault)
 
 
 def stale_cache_between_requests(plant):

@@ -13,7 +13,7 @@ def qk_norm_missing(plant):
     def fault(rms_norm):  # x is [heads, T, D] there, and [T, H] elsewhere
         return lambda x, gain, epsilon: x if x.dim() > 2 else rms_norm(x, gain, epsilon)
 
-    plant("engine.model.rms_norm", fault)
+    plant("engine.attention.rms_norm", fault)
 
 
 def rope_base_1e4(plant):
@@ -41,7 +41,7 @@ def rope_interleaved(plant):
 
 def norm_epsilon_hard_coded(plant):
     """The epsilon of every RMSNorm is 1e-6 and not the file's."""
-    plant("engine.model.rms_norm", lambda rms_norm: lambda x, gain, _: rms_norm(x, gain, 1e-6))
+    plant("engine.attention.rms_norm", lambda rms_norm: lambda x, gain, _: rms_norm(x, gain, 1e-6))
 
 
 def causal_mask_missing(plant):
@@ -55,7 +55,7 @@ def causal_mask_missing(plant):
 
         return faulty
 
-    plant("engine.model.attention", fault)
+    plant("engine.attention.attention", fault)
 
 
 def _blocks(plant, kind, size, change):

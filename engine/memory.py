@@ -1,0 +1,74 @@
+"""How much memory this process holds, and how much of it is not the mapped model.
+
+Knows Linux's /proc and the system's own account; knows nothing of models. None where the system
+does not tell.
+"""
+
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+SMAPS = Path("/proc/self/smaps")
+INTERVAL = 0.01  # seconds between two looks
+
+
+def peak_memory() -> int | None:
+    """The most bytes of memory this process has held, mapped files included; None if not known."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return _peak_by_rusage()
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0].split()[1]) * 1024 if lines else _peak_by_rusage()
+
+
+def _peak_by_rusage() -> int | None:
+    """Second choice: where a process was started by a larger one it may be that one's."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_over(files: Collection[Path]) -> int | None:
+    """Bytes resident in all mappings but those of `files`; Python and its libraries count."""
+    names = {str(file.resolve()) for file in files}
+    try:
+        lines = SMAPS.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return None
+    total, counted = 0, False
+    for line in lines:
+        key, *rest = line.split(maxsplit=5)
+        if not key.endswith(":"):  # a mapping begins: addresses, modes, …, its file
+            counted = not (len(rest) == 5 and rest[4] in names)
+        elif key == "Rss:" and counted:
+            total += int(rest[0]) * 1024
+    return total
+
+
+@contextmanager
+def watching(look: Callable[[], int | None]) -> Iterator[list[int]]:
+    """Look again and again, from another thread, while the body runs; all that was seen."""
+    seen: list[int] = []
+    done = Event()
+
+    def watch() -> None:
+        while True:
+            found = look()
+            if found is not None:
+                seen.append(found)
+            if found is None or done.wait(INTERVAL):
+                return
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
