@@ -180,6 +180,7 @@ def test_attention_through_the_cache_is_that_of_float64(observe, window, loud):
             drawn = [torch.randn(tokens, n * size, generator=random) for n in (count, kv, kv)]
             angle = torch.rand(tokens, size // 2, generator=random) * 6
             cache = filled_cache(kv, size, length, random)
+            cache.keys *= 11 if loud else 1
             before = cache.keys.clone(), cache.values.clone()
             q, k, v = (x.reshape(tokens, -1, size).numpy().copy() for x in drawn)
             if gain:
