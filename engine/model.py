@@ -25,7 +25,7 @@ from engine.layout import check_tensors
 from engine.moe import See, swiglu, unseen
 from engine.route import Angles, Heads, Layer, Resident, Route, Step
 from engine.routes import choose
-from engine.weights import Blocks, Floats, Weight, linear
+from engine.weights import Blocks, Floats, Weight, check_finite, linear
 
 Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
 Probe = Callable[[int | None, str, Tensor], None]  # takes layer (None outside), stage, what it made
@@ -141,7 +141,8 @@ class Model:
 
         With `last_only`, [1, V] for the last position alone; `probe` sees what each stage made.
         Raises `PromptError` for ids that are none, outside the vocabulary or beyond the context,
-        and where the cache is full.
+        and where the cache is full; `TensorError` for a weight that is not finite, which a route
+        looks for once its logits are not.
         """
         if self.route is not None and cache is None:
             cache = self.new_cache(len(ids))
@@ -165,6 +166,9 @@ class Model:
         positions = torch.arange(start, start + count, device=self.device)
         step = Pass(*rope.tables(self.config, positions), cache, probe, route)
         logits = self._through(self._embed(ids, route), step, last_only=last_only)  # [..., T, V]
+        if route is not None and not logits.sum().isfinite():
+            for weight in self.weights.values():
+                check_finite(weight)
         if cache is not None:
             cache.advance(count)
         return logits

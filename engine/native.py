@@ -117,6 +117,8 @@ class Native:
         if seen is not None and heads.window:
             seen &= torch.ones_like(seen).triu(end - count - heads.window + 1)
         mixed = attention(q, k, v, seen, is_causal=seen is None, enable_gqa=True)
+        # Torch's kernel passes over scores that are NaN; this brings them back.
+        mixed = mixed + 0 * (q.sum() + k[:, :, cache.length :].sum())
         return mixed[0].transpose(0, 1).reshape(count, -1)
 
     def experts(

@@ -150,6 +150,16 @@ def require_finite(weight: Blocks, x: Tensor) -> None:
     )
 
 
+def check_finite(weight: Weight) -> None:
+    """Decode all of a weight, a matrix at a time, for the guard to see."""
+    if len(weight.shape) < 3:
+        for _ in weight.pieces():
+            pass
+        return
+    for index in range(weight.shape[0]):
+        weight[index].dequantise()
+
+
 def linear(x: Tensor, weight: Weight, bias: Weight | None = None) -> Tensor:
     """x [..., in] times weight [out, in] transposed, plus bias [out], in float32: [..., out].
 

@@ -12,6 +12,7 @@ import torch
 
 import engine
 from engine.fixture import FixtureShape
+from falsifiers import sample_models
 
 MODELS: dict[str, tuple[str, FixtureShape]] = {
     "grouped": (
@@ -82,15 +83,17 @@ MODELS: dict[str, tuple[str, FixtureShape]] = {
         ),
     ),
 }
+# On a route an expert may flip; so many, and a calm residual stream, keep what one does small.
+CALM = {"calm": ("qwen3moe", sample_models.CALM)}
 Load = Callable[[str], engine.Model]
 
 
 def loader(folder: Path) -> Load:
-    """Writes and opens a model of `MODELS` when it is first asked for."""
+    """Writes and opens a model of `MODELS` or `CALM` when it is first asked for."""
 
     @cache
     def load(name: str) -> engine.Model:
-        architecture, shape = MODELS[name]
+        architecture, shape = (MODELS | CALM)[name]
         path = folder / f"{name}.gguf"
         return engine.load(engine.write_fixture(path, 1, architecture=architecture, shape=shape))
 

@@ -17,3 +17,10 @@ def differing(found: Sequence[object], expected: Sequence[object]) -> int:
     """Places that hold another thing, those that only one of the two has included."""
     pairs = zip(found, expected, strict=False)
     return sum(a != b for a, b in pairs) + abs(len(found) - len(expected))
+
+
+def relative_l2(found: Tensor, expected: Tensor) -> float:
+    """The L2 norm of the difference as a share of the expected one's; infinite for other shapes."""
+    if found.shape != expected.shape:
+        return math.inf
+    return float((found.double() - expected.double()).norm() / expected.double().norm())

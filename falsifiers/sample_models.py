@@ -82,6 +82,7 @@ ON_LLAMA = {
     "Q8_0, tied": replace(CALM, tied=True, mix="Q8_0", rope_base=1e4),
     "Q6_K, YaRN": replace(CALM, mix="Q6_K", rope_scaling=YARN),
 }
+ON_THE_FAST_ROUTE = ("Q4_K_M", "Q5_K_M, hidden 768", "Q8_0, tied")
 FLOAT32_ON_LLAMA = {
     "YaRN": replace(SMALL, rope_scaling=YARN, mix="F32"),
     "linear scaling, tied": replace(SMALL, rope_scaling=LINEAR, tied=True, mix="F32"),

@@ -1,9 +1,10 @@
-"""Two routes to one answer, held against each other at every layer and stage.
+"""Several routes to one answer, held against each other at every layer and stage.
 
-The routes: blocks decoded when used, weights decoded up front, and a HF folder that transformers
-wrote from weights that the `gguf` package decoded. Ratios and cosines are numpy's, over the tensors
-that the traces keep; `engine.compare` is not trusted with them. Of a file of the true shapes, where
-one is given, the first two layers are compared: decoded up front, the whole would not fit.
+The routes: blocks decoded when used, weights decoded up front, a HF folder that transformers wrote
+from weights that the `gguf` package decoded, and the compiled kernels. Ratios and cosines are
+numpy's, over the tensors that the traces keep; `engine.compare` is not trusted with them. Of a file
+of the true shapes, where one is given, the first two layers are compared: decoded up front, the
+whole would not fit.
 """
 
 from dataclasses import replace
@@ -17,9 +18,11 @@ import torch
 import engine
 from engine.compare import compare
 from engine.fixture import FixtureShape
-from engine.model import project
+from engine.model import feed_forward, project
+from engine.routes import choose
 from engine.trace import Recording, record
 from falsifiers.conftest import GIVEN, REAL, SHAPE
+from falsifiers.differences import relative_l2
 from falsifiers.sample_models import SMALL
 
 IDS = list(range(3, 96, 8))  # tokens
@@ -207,6 +210,22 @@ def joined(model: engine.Model, names: list[str], kind: str) -> torch.Tensor:
         decoded = dequantize(raw, GGMLQuantizationType[weight.type]).reshape(weight.shape)
         parts.append(torch.from_numpy(decoded.copy()).double())
     return torch.cat(parts)
+
+
+@pytest.mark.falsifies("FALSIFY-APR-GGUF-PARITY-008")
+def test_the_fast_route_makes_nearly_what_the_plain_one_makes(observe, file, plain):
+    model, route = load(file), choose().route
+    layers = range(model.config.block_count)
+    for layer in layers:
+        x = plain.tensors[layer, "attn_norm"]
+        names = [f"blk.{layer}.attn_{part}" for part in "qkv"]
+        made = torch.cat(route.linear(x, [model.weight(name) for name in names]), dim=-1).double()
+        if model.config.has_qkv_bias:
+            made += joined(model, names, "bias")
+        observe("qkv_error", relative_l2(made, plain.tensors[layer, "qkv"]))
+        made = feed_forward(model, layer, plain.tensors[layer, "ffn_norm"], route=route)
+        observe("ffn_error", relative_l2(made, plain.tensors[layer, "ffn_out"]))
+    observe("layers", len(layers))
 
 
 @pytest.mark.falsifies("FALSIFY-APR-GGUF-PARITY-007")

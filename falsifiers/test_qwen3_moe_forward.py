@@ -71,6 +71,17 @@ def test_every_positions_logits_are_near_llama_cpps(request, observe, tmp_path, 
     forward_cases.against_llama(observe, path)
 
 
+@pytest.fixture(scope="module", params=sample_models.ON_THE_FAST_ROUTE)
+def calm(request, tmp_path_factory) -> Case:
+    folder = tmp_path_factory.mktemp("calm")
+    return Case.write(folder, "qwen3moe", sample_models.ON_LLAMA[request.param])
+
+
+@pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-006")
+def test_every_positions_logits_on_the_fast_route_are_near_hf_transformers(observe, calm):
+    forward_cases.on_the_fast_route(observe, calm)
+
+
 @pytest.mark.falsifies("FALSIFY-QW3-MOE-FORWARD-005")
 def test_a_large_file_is_ready_at_once_and_its_forward_needs_little_memory(observe, shape_gguf):
     if shape_gguf is None:

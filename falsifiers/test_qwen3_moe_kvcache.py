@@ -1,7 +1,8 @@
 """Tries to refute the KV cache: that it changes nothing but the time that a token takes.
 
 The oracle is the same model's forward pass without a cache, which falsifiers of the forward pass
-compare with independent implementations; for the products, the `gguf` package and float64. Where
+compare with independent implementations; for the products, the `gguf` package and float64; for the
+fast route, the plain one. Where
 QWEN3_MOE_SHAPE_GGUF_PATH or QWEN3_MOE_GGUF_PATH names a file, some run on it too.
 """
 
@@ -20,21 +21,26 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import engine
+from engine import kernels
+from engine.kernels import TYPES as KERNEL_TYPES
 from engine.model import Model
 from engine.quant import TYPES, quantise
+from engine.routes import choose
 from engine.weights import Blocks, linear
-from falsifiers.cache_models import MODELS, loader, some_ids
+from falsifiers.cache_models import CALM, MODELS, loader, some_ids
 from falsifiers.conftest import GIVEN
-from falsifiers.differences import differing, relative_error
+from falsifiers.differences import differing, relative_error, relative_l2
+from falsifiers.forward_cases import wrong_and_clear
 
 TOKENS = 64
 DENSE = ("window", "qwen2")
 VARIED = ("grouped", *DENSE)  # float32-stored or nearly, so cheap
+ON_A_ROUTE = (*CALM, "128 experts", "tied", *DENSE)  # top 1 turns one flip into another text
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Callable[[str], Model]:
-    """A model of `MODELS` by name."""
+    """A model of `MODELS` or `CALM` by name."""
     return loader(tmp_path_factory.mktemp("models"))
 
 
@@ -101,7 +107,8 @@ def greedy_without_cache(model: Model, prompt: list[int]) -> list[int]:
 def test_decoding_is_quick_on_the_true_shapes(observe, shape_gguf):
     if shape_gguf is None:
         pytest.skip("needs QWEN3_MOE_SHAPE_GGUF_PATH or QWEN3_MOE_GGUF_PATH")
-    made = engine.generate(engine.load(shape_gguf), some_ids(16), max_tokens=33)
+    model = engine.load(shape_gguf, route=choose().route)
+    made = engine.generate(model, some_ids(16), max_tokens=33)
     next(made)  # the prompt's pass
     started = time.perf_counter()
     tokens = sum(1 for _ in made)
@@ -324,6 +331,62 @@ def test_quantised_products_are_those_of_the_decoded_weights(observe, monkeypatc
         expected = x.double() @ decoded.transpose(1, 2) + bias.double()
         observe("max_relative_error", relative_error(torch.stack(products), expected))
     observe("weights", decoded.numel())
+
+
+@pytest.mark.falsifies("FALSIFY-KCE-007")
+@pytest.mark.parametrize("kind", KERNEL_TYPES)
+def test_products_by_blocks_are_near_those_of_the_decoded_weights(observe, kind):
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(3, 60, 512, generator=generator) / math.sqrt(512)
+    blocks = quantise(numbers, kind).reshape(3, 60, -1).numpy()
+    decoded = torch.from_numpy(dequantize(blocks, GGMLQuantizationType[kind])).double()
+    stack = Blocks("stack", (blocks.reshape(-1),), kind, (3, 60, 512))
+    for x in (torch.randn(tokens, 512, generator=generator) for tokens in (1, 5)):
+        products = choose().route.linear(x, [stack[expert] for expert in range(3)])
+        expected = x.double() @ decoded.transpose(1, 2)
+        observe("relative_error", relative_l2(torch.stack(products), expected))
+    observe("weights", decoded.numel())
+
+
+@pytest.mark.falsifies("FALSIFY-KCE-008")
+@pytest.mark.parametrize("name", ON_A_ROUTE)
+def test_on_the_fast_route_one_token_at_a_time_gives_the_logits_of_one_pass(observe, model, name):
+    judged, ids = on_a_route(model(name)), some_ids(24)
+    found, expected = in_steps(judged, ids, [1] * 24), judged.forward(ids)
+    cosine = torch.cosine_similarity(found, expected, dim=-1)
+    observe("lowest_cosine", cosine.min())
+    observe("median_cosine", cosine.median())
+    observe("positions", len(ids))
+
+
+def on_a_route(model: Model, name: str = "auto") -> Model:
+    return Model(model.config, model.weights, route=choose(name).route)
+
+
+@pytest.mark.falsifies("FALSIFY-KCE-009")
+@pytest.mark.parametrize("name", ON_A_ROUTE)
+def test_greedy_tokens_on_the_fast_route_are_the_plain_routes(observe, model, name):
+    judged, prompt = model(name), some_ids(16)
+    plain = judged.to_float()
+    text = [*prompt, *engine.generate(plain, prompt, max_tokens=32)][:-1]
+    found = in_steps(on_a_route(judged), text, [16, *[1] * 31])
+    wrong, clear = wrong_and_clear(found, plain.logits(text))
+    observe("wrong_tokens", wrong)
+    observe("clear_positions", clear)
+    settings = [(path, threads) for path in kernels.paths() for threads in (1, 2)]
+    made = [greedy_on(judged, *each, prompt) for each in settings]
+    observe("differing_tokens", sum(differing(made[0], each) for each in made[1:]))
+    observe("tokens", sum(map(len, made)))
+
+
+def greedy_on(model: Model, path: str, threads: int, prompt: list[int]) -> list[int]:
+    """Twenty tokens by the kernels of an instruction path, with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return list(engine.generate(on_a_route(model, path), prompt, max_tokens=20))
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.falsifies("FALSIFY-KCE-006")

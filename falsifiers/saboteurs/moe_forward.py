@@ -10,13 +10,10 @@ from engine.errors import TensorError
 def qk_norm_missing(plant):
     """Queries and keys go into RoPE without their RMSNorm."""
 
-    def fault(norm):
-        def faulty(self, name, x):
-            return x if name.endswith(("attn_q_norm", "attn_k_norm")) else norm(self, name, x)
+    def fault(rms_norm):  # x is [heads, T, D] there, and [T, H] elsewhere
+        return lambda x, gain, epsilon: x if x.dim() > 2 else rms_norm(x, gain, epsilon)
 
-        return faulty
-
-    plant("engine.model.Model.norm", fault)
+    plant("engine.attention.rms_norm", fault)
 
 
 def rope_base_1e4(plant):
