@@ -227,9 +227,12 @@ static void PATH(attend)(const float *q, int64_t count, const float *keys, const
                          int64_t n, int64_t size, float *scores, float *to)
 {
     const float scale = 1.0f / sqrtf((float)size);
-    for (int64_t s = 0; s < n; s++)
+    for (int64_t s = 0; s < n; s++) {
+        for (int64_t i = 0; i < size; i += 16)
+            __builtin_prefetch(keys + (s + 8) * size + i);
         for (int64_t h = 0; h < count; h++)
             scores[h * n + s] = PATH(dot)(q + h * size, keys + s * size, size) * scale;
+    }
     for (int64_t h = 0; h < count; h++) {
         const float inverse = 1.0f / PATH(softmax)(scores + h * n, n);
         for (int64_t s = 0; s < n; s++)
@@ -237,7 +240,9 @@ static void PATH(attend)(const float *q, int64_t count, const float *keys, const
     }
     memset(to, 0, 4 * (size_t)(count * size));
     int64_t s = 0;
-    for (; s + 4 <= n; s += 4)
+    for (; s + 4 <= n; s += 4) {
+        for (int64_t i = 0; i < 4 * size; i += 16)
+            __builtin_prefetch(values + (s + 8) * size + i);
         for (int64_t h = 0; h < count; h++) {
             const float *p = scores + h * n + s, *v = values + s * size;
             float *y = to + h * size;
@@ -245,6 +250,7 @@ static void PATH(attend)(const float *q, int64_t count, const float *keys, const
                 y[i] += (p[0] * v[i] + p[1] * v[size + i]) +
                         (p[2] * v[2 * size + i] + p[3] * v[3 * size + i]);
         }
+    }
     for (; s < n; s++)
         for (int64_t h = 0; h < count; h++)
             for (int64_t i = 0; i < size; i++)
