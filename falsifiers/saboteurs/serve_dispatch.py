@@ -50,8 +50,8 @@ def dispatch_by_file_name(plant):
     """A model is a mixture of experts if its file's name says so, whatever its metadata say."""
 
     def fault(from_checkpoint):
-        def faulty(cls, file, device="cpu"):
-            model = from_checkpoint(cls, file, device)
+        def faulty(cls, file, *how):
+            model = from_checkpoint(cls, file, *how)
             named = "qwen3moe" if "moe" in file.path.name.lower() else "qwen3"
             model.config = replace(model.config, architecture=named)
             return model
