@@ -144,22 +144,11 @@ HOSTILE = {
 @forks
 @pytest.mark.falsifies("TOLLENS-CONTRACT-003")
 def test_hostile_text_is_refused_at_once(observe, tmp_path):
-    seconds = [least(text, tmp_path) for text in HOSTILE.values()]
+    seconds = [refused_after(text, tmp_path) for text in HOSTILE.values()]
     unrefused = [name for name, took in zip(HOSTILE, seconds, strict=True) if took is None]
     observe("unrefused", len(unrefused))
     observe("worst_seconds", max((took for took in seconds if took is not None), default=0.0))
     assert not unrefused, unrefused
-
-
-def least(text: str, folder: Path) -> float | None:
-    """`refused_after`; what is slow is tried up to five times, as a busy machine slows it down."""
-    took = refused_after(text, folder)
-    for _ in range(4):
-        if took is None or took < 0.7:
-            break
-        again = refused_after(text, folder)
-        took = None if again is None else min(took, again)
-    return took
 
 
 def refused_after(text: str, folder: Path) -> float | None:

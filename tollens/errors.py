@@ -14,6 +14,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
@@ -42,8 +43,12 @@ class Finding:
         return asdict(self)
 
 
+@lru_cache(maxsize=256)  # many findings say the same of other places
 def _row(name: str, text: str) -> str:
     """One row of a finding, wrapped at 80 columns; only a longer word is longer."""
+    short = f"  {name:<9} {text}"
+    if len(short) <= 80 and text.isprintable() and text == text.strip():
+        return short  # as `fill` would have it, which is slow
     return textwrap.fill(
         text,
         80,
