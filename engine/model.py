@@ -128,6 +128,13 @@ class Model:
         """
         return self._run(ids, None, last_only=False)
 
+    def hidden(self, ids: Ids) -> Tensor:
+        """What `output` turns into logits: float32 [T, H], or [B, T, H], at every position.
+
+        Gradients reach the weights that require them.
+        """
+        return self._run(ids, None, last_only=False, output=False)
+
     @torch.no_grad()
     def forward(
         self,
@@ -135,20 +142,25 @@ class Model:
         cache: KVCache | None = None,
         *,
         last_only: bool = False,
+        output: bool = True,
         probe: Probe | None = None,
     ) -> Tensor:
         """Float32 logits [T, V] of `ids` placed after what `cache` holds, which grows by T.
 
-        With `last_only`, [1, V] for the last position alone; `probe` sees what each stage made.
+        With `last_only`, [1, V] for the last position alone; without `output`, what it turns into
+        logits, [T, H] or [1, H]; `probe` sees what each stage made.
         Raises `PromptError` for ids that are none, outside the vocabulary or beyond the context,
         and where the cache is full; `TensorError` for a weight that is not finite, which a route
         looks for once its logits are not.
         """
         if self.route is not None and cache is None:
             cache = self.new_cache(len(ids))
-        if isinstance(self.route, Resident) and cache is not None and len(ids) == 1 and not probe:
+        by_step = len(ids) == 1 and output and not probe
+        if isinstance(self.route, Resident) and cache is not None and by_step:
             return self._step(ids[0], cache, self.route)
-        return self._run(ids, cache, last_only=last_only, probe=probe, route=self.route)
+        return self._run(
+            ids, cache, last_only=last_only, output=output, probe=probe, route=self.route
+        )
 
     def _run(
         self,
@@ -156,6 +168,7 @@ class Model:
         cache: KVCache | None,
         *,
         last_only: bool,
+        output: bool = True,
         probe: Probe | None = None,
         route: Route | None = None,
     ) -> Tensor:
@@ -165,22 +178,27 @@ class Model:
         count = ids.shape[-1]
         positions = torch.arange(start, start + count, device=self.device)
         step = Pass(*rope.tables(self.config, positions), cache, probe, route)
-        logits = self._through(self._embed(ids, route), step, last_only=last_only)  # [..., T, V]
-        if route is not None and not logits.sum().isfinite():
+        made = self._through(self._embed(ids, route), step, last_only=last_only, output=output)
+        if route is not None and not made.sum().isfinite():
             for weight in self.weights.values():
                 check_finite(weight)
         if cache is not None:
             cache.advance(count)
-        return logits
+        return made
 
-    def _through(self, x: Tensor, step: Pass, *, last_only: bool) -> Tensor:
-        """Embeddings [..., T, H] through all layers to logits [..., T, V], or [..., 1, V]."""
+    def _through(self, x: Tensor, step: Pass, *, last_only: bool, output: bool = True) -> Tensor:
+        """Embeddings [..., T, H] through all layers to logits [..., T, V], or [..., 1, V].
+
+        Without `output`, to what it turns into logits, [..., T, H] or [..., 1, H].
+        """
         x, made = run_layers(self, x, step)
         if last_only:
             x, made = x[..., -1:, :], None if made is None else made[..., -1:, :]
         _, x = add_norm(self, "output_norm", x, made, step)
-        output, route = self.output(), step.route
-        logits = linear(x, output) if route is None else route.linear(x, [output])[0]
+        if not output:
+            return x
+        weight, route = self.output(), step.route
+        logits = linear(x, weight) if route is None else route.linear(x, [weight])[0]
         step.see(None)("output", logits)
         return logits
 

@@ -36,7 +36,7 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "errors memory llama_child triton_kernels",
+        "errors memory llama_child triton_kernels distill evaluation",
         "config launch cursor quant tokenizer tokenizer_json cache refusal metrics child",
         "gguf hf_config rope weights request text line connection peer",
         "safetensors traffic",

@@ -1,0 +1,1 @@
+"""What a model is worth: problems, sandboxed answers, and scores with intervals."""
