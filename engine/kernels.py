@@ -9,6 +9,7 @@ import ctypes
 from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
+from math import prod
 from pathlib import Path
 from threading import Lock
 
@@ -18,10 +19,11 @@ from torch import Tensor
 from engine.errors import EngineError, TensorError
 from engine.quant import TYPES as BLOCK_TYPES
 from engine.quant import row_bytes
-from engine.weights import Blocks, require_data
+from engine.weights import Blocks, Weight, require_data, require_finite
 
 PATHS = ("portable", "avx2", "avx512")  # by their number in `_kernels.c`, the fastest last
 TYPES = ("Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K")  # likewise
+KEPT = 1 << 20  # bytes of scratch memory that are kept from call to call: enough for a token's
 
 Pointer = ctypes.c_void_p
 Size = ctypes.c_int64
@@ -132,6 +134,20 @@ def matrix(weight: Blocks) -> Matrix:
     if part.nbytes != size or not part.flags.c_contiguous:
         raise TensorError(f"{weight.name}: found {part.nbytes} bytes, expected {size} in a row")
     return Matrix(part.ctypes.data, TYPES.index(weight.type), rows, columns)
+
+
+def floats(weight: Weight) -> Tensor | None:
+    """A float32 weight as it lies in the file, not copied; None where it does not lie so."""
+    if not isinstance(weight, Blocks) or weight.type != "F32" or len(weight.parts) != 1:
+        return None
+    (part,) = weight.parts
+    place = part.ctypes.data
+    if place % 4 or part.nbytes != 4 * prod(weight.shape) or not part.flags.c_contiguous:
+        return None
+    mapped = (ctypes.c_float * prod(weight.shape)).from_address(place)
+    x = torch.frombuffer(mapped, dtype=torch.float32).reshape(weight.shape)
+    require_finite(weight, x)
+    return x
 
 
 class Kernels:
@@ -262,13 +278,16 @@ class Kernels:
         """Call a function that needs scratch memory, which grows as it must."""
         function = getattr(library(), f"engine_{name}")
         with self._lock:
+            scratch = self._scratch
             while True:
-                room = self._scratch.numel()
-                fixed = (_at(self._scratch), room, self._number, torch.get_num_threads())
+                room = scratch.numel()
+                fixed = (_at(scratch), room, self._number, torch.get_num_threads())
                 needed = function(*fixed, *arguments)
                 if needed <= room:
                     return
-                self._scratch = torch.empty(needed, dtype=torch.uint8)
+                scratch = torch.empty(needed, dtype=torch.uint8)
+                if needed <= KEPT:
+                    self._scratch = scratch
 
 
 def _checked(x: Tensor, shape: Sequence[int | None]) -> Tensor:

@@ -1,9 +1,10 @@
-"""How much memory this process holds, and how much of it is not the mapped model.
+"""How much memory this process holds, how much of it is not the mapped model; and less of it.
 
 Knows Linux's /proc and the system's own account; knows nothing of models. None where the system
 does not tell.
 """
 
+import ctypes
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,13 @@ def memory_over(files: Collection[Path]) -> int | None:
         elif key == "Rss:" and counted:
             total += int(rest[0]) * 1024
     return total
+
+
+def release_memory() -> None:
+    """Give back to the system what was freed and is still held, where the C library can do so."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager

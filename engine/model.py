@@ -22,11 +22,13 @@ from engine.config import ModelConfig
 from engine.errors import EngineError, PromptError, naming
 from engine.gguf import Checkpoint
 from engine.layout import check_tensors
+from engine.memory import release_memory
 from engine.moe import See, swiglu, unseen
 from engine.route import Angles, Heads, Layer, Resident, Route, Step
 from engine.routes import choose
 from engine.weights import Blocks, Floats, Weight, check_finite, linear
 
+PASS = 256  # tokens of a prompt that go through a route at once, which bounds the memory they need
 Ids = Sequence[int] | Tensor  # token ids [T], or [B, T] as a tensor
 Probe = Callable[[int | None, str, Tensor], None]  # takes layer (None outside), stage, what it made
 
@@ -155,12 +157,36 @@ class Model:
         """
         if self.route is not None and cache is None:
             cache = self.new_cache(len(ids))
-        by_step = len(ids) == 1 and output and not probe
-        if isinstance(self.route, Resident) and cache is not None and by_step:
-            return self._step(ids[0], cache, self.route)
+        if isinstance(self.route, Resident) and cache is not None:
+            if len(ids) == 1 and output and not probe:
+                return self._step(ids[0], cache, self.route)
+        elif self.route is not None and cache is not None and len(ids) > PASS and not probe:
+            return self._in_passes(ids, cache, last_only=last_only, output=output)
         return self._run(
             ids, cache, last_only=last_only, output=output, probe=probe, route=self.route
         )
+
+    def _in_passes(
+        self, ids: Sequence[int], cache: KVCache, *, last_only: bool, output: bool
+    ) -> Tensor:
+        """`forward` through the route, `PASS` tokens at a time."""
+        start, end = cache.length, cache.length + len(ids)
+        check_ids(ids, start, self.config)
+        cache.require_room(len(ids))
+        cache.reserve(min(end + PASS, cache.capacity))  # for what follows the prompt too
+        made = []
+        try:
+            for at in range(0, len(ids), PASS):
+                wanted = output and (not last_only or at + PASS >= len(ids))
+                part = ids[at : at + PASS]
+                made.append(
+                    self._run(part, cache, last_only=last_only, output=wanted, route=self.route)
+                )
+        except BaseException:
+            cache.truncate(start)
+            raise
+        release_memory()
+        return made[-1] if last_only else torch.cat(made)
 
     def _run(
         self,

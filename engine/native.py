@@ -141,8 +141,10 @@ class Native:
         return self._matrices[weight]
 
     def _floats(self, weight: Weight) -> Tensor:
+        """Kept as long as its weight, whose memory it may be."""
         if weight not in self._decoded:
-            self._decoded[weight] = weight.dequantise().contiguous()
+            found = kernels.floats(weight)
+            self._decoded[weight] = weight.dequantise().contiguous() if found is None else found
         return self._decoded[weight]
 
     def _plain(self, x: Tensor, weight: Weight) -> Tensor:

@@ -389,6 +389,50 @@ def greedy_on(model: Model, path: str, threads: int, prompt: list[int]) -> list[
         torch.set_num_threads(before)
 
 
+@pytest.mark.falsifies("FALSIFY-KCE-010")
+@pytest.mark.parametrize("name", ON_A_ROUTE)
+def test_a_long_prompt_goes_through_a_route_in_passes(observe, monkeypatch, model, name):
+    judged, ids = on_a_route(model(name)), some_ids(45)
+    expected = judged.forward(ids)[5:]  # in one pass
+    monkeypatch.setattr("engine.model.PASS", 12)
+    passes = Passes(monkeypatch)
+    caches = [judged.new_cache(48) for _ in range(3)]
+    for cache in caches:
+        judged.forward(ids[:5], cache)
+    found = judged.forward(ids[5:], caches[0])
+    passes.sizes.clear()
+    last = judged.forward(ids[5:], caches[1], last_only=True)
+    observe("passes", len(passes.sizes))
+    cosine = torch.cosine_similarity(found, expected, dim=-1)
+    observe("lowest_cosine", cosine.min())
+    observe("median_cosine", cosine.median())
+    observe("last_error", relative_l2(last, found[-1:]))
+    passes.sizes.clear()
+    refused = outcome_of(lambda: judged.forward(ids, caches[0])) == "refused"
+    observe("passes_of_a_refused_prompt", len(passes.sizes) if refused else math.inf)
+    passes.fail_at = 3
+    outcome_of(lambda: judged.forward(ids[5:], caches[2]))
+    lengths = [cache.length for cache in caches]
+    observe("miscounted_positions", differing(lengths, [45, 45, 5]))
+
+
+class Passes:
+    """Notes how many tokens each pass of a model takes; the one numbered `fail_at` fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self.fail_at = 0
+        run = Model._run
+
+        def noted(model: Model, ids: Sequence[int], *arguments, **options) -> Tensor:
+            self.sizes.append(len(ids))
+            if len(self.sizes) == self.fail_at:
+                raise engine.EngineError("found a pass that fails")
+            return run(model, ids, *arguments, **options)
+
+        monkeypatch.setattr(Model, "_run", noted)
+
+
 @pytest.mark.falsifies("FALSIFY-KCE-006")
 @pytest.mark.parametrize("name", ["grouped", "window"])
 def test_a_corrupted_entry_is_noticed_and_unfilled_places_are_not_read(observe, model, name):

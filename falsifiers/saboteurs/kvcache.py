@@ -3,6 +3,7 @@
 import torch
 from torch.nn.functional import pad
 
+import engine.model
 from engine.errors import EngineError, PromptError
 
 
@@ -345,3 +346,42 @@ def expert_slice_off_by_one(plant):
         return lambda self, index: getitem(self, (index + 1) % self.shape[0])
 
     plant("engine.weights.Blocks.__getitem__", fault)
+
+
+def long_prompt_in_one_pass(plant):
+    """A prompt of any length is one pass, whose memory grows with it."""
+    plant(
+        "engine.model.Model._in_passes",
+        lambda in_passes: (
+            lambda self, ids, cache, **options: self._run(ids, cache, route=self.route, **options)
+        ),
+    )
+
+
+def _passes(before=lambda cache, start: None):
+    """Passes without a check of room, and without a way back; `before` each of them."""
+
+    def fault(in_passes):
+        def faulty(self, ids, cache, *, last_only, output):
+            start, size, made = cache.length, engine.model.PASS, []
+            for at in range(0, len(ids), size):
+                before(cache, start)
+                options = {"last_only": last_only, "output": output, "route": self.route}
+                made.append(self._run(ids[at : at + size], cache, **options))
+            cache.length = start + len(ids)
+            return made[-1] if last_only else torch.cat(made)
+
+        return faulty
+
+    return fault
+
+
+def passes_forget_what_came_before(plant):
+    """Each pass of a long prompt begins where the first one did."""
+    forget = _passes(lambda cache, start: cache.truncate(start))
+    plant("engine.model.Model._in_passes", forget)
+
+
+def passes_without_a_way_back(plant):
+    """A long prompt that fails midway, or does not fit, leaves its first passes in the cache."""
+    plant("engine.model.Model._in_passes", _passes())
