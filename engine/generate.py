@@ -60,7 +60,7 @@ def generate(
 ) -> Iterator[int]:
     """Yield up to `max_tokens` ids that continue `ids`; a stop id ends them and is not yielded.
 
-    The prompt goes through the model in one pass, then each token alone; `cache` may hold what
+    The prompt goes through the model at once, then each token alone; `cache` may hold what
     came before `ids`, and holds afterwards all but the last token drawn. It also ends when the
     context or the cache is full. The same seed gives the same tokens. Raises `EngineError` and
     `PromptError` for its arguments here, not at the first token.
