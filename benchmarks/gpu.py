@@ -200,11 +200,11 @@ def profile(model: engine.Model, size: int) -> None:
         for _ in range(8):
             token = next_token(model, [token], cache)
     print("\n8 tokens, by kernel")
-    print(seen.key_averages().table(sort_by="self_cuda_time_total", row_limit=20))
+    print(seen.key_averages().table(sort_by="self_device_time_total", row_limit=20))
     with profiled(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
         prefill(model, size)
     print(f"a prompt of {size}, by kernel")
-    print(seen.key_averages().table(sort_by="self_cuda_time_total", row_limit=25))
+    print(seen.key_averages().table(sort_by="self_device_time_total", row_limit=25))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Gpu:
         self._position: Tensor | None = None  # of the one token, where the device alone knows it
         if self.device.type == "cuda":
             require_device(self.device)
-            torch.cuda.set_device(self.device)
+            torch.cuda.set_device(self.device.index or 0)
 
     @property
     def name(self) -> str:
@@ -78,7 +78,8 @@ class Gpu:
         x = x.contiguous()
         if len(x) == 1:
             return launch.matvec(x, matrices)
-        return [self._many(x, matrix) for matrix in matrices]
+        laid = launch.layouts(x, {matrix.kind for matrix in matrices})
+        return [self._many(x, matrix, laid) for matrix in matrices]
 
     def norm(
         self, x: Tensor, delta: Tensor | None, gain: Weight, epsilon: float
@@ -116,8 +117,9 @@ class Gpu:
         [logits] = self.linear(x, [router])
         shares, experts = launch.top_experts(logits, k)
         if len(x) > 1:
-            cuts = (slice(start, start + TOKENS) for start in range(0, len(x), TOKENS))
-            return torch.cat([_together(x[cut], shares[cut], experts[cut], stacks) for cut in cuts])
+            cuts = [slice(start, start + TOKENS) for start in range(0, len(x), TOKENS)]
+            made = [_together(x[cut], shares[cut], experts[cut], stacks) for cut in cuts]
+            return made[0] if len(made) == 1 else torch.cat(made)
         h = launch.matvec_swiglu(x, stacks.gate, stacks.up, (shares[0], experts[0]))
         return launch.matvec(h, [stacks.down], experts[0])[0]
 
@@ -126,10 +128,10 @@ class Gpu:
         fused = launch.matvec_swiglu if len(x) == 1 else launch.matmul_swiglu
         return self.linear(fused(x, _matrix(gate), _matrix(up)), [down])[0]
 
-    def _many(self, x: Tensor, matrix: Matrix) -> Tensor:
+    def _many(self, x: Tensor, matrix: Matrix, laid: launch.Laid) -> Tensor:
         if matrix.kind == "F":  # a router: TF32 would send tokens to other experts
             return torch.nn.functional.linear(x, matrix.pointers[0].to(x.dtype))
-        return launch.matmul(x, matrix)
+        return launch.matmul(x, matrix, laid=laid)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Experts:
 def _together(x: Tensor, shares: Tensor, experts: Tensor, stacks: Experts) -> Tensor:
     """Many tokens through their experts, each expert's weights read once for its tokens."""
     k = experts.shape[1]
-    groups = launch.group(experts, stacks.count, launch.tiles_for(x).grouped)
+    groups = launch.group(experts, stacks.count)
     h = launch.matmul_swiglu(x, stacks.gate, stacks.up, (groups, shares, k))
     return launch.matmul(h, stacks.down, groups).reshape(len(x), k, -1).sum(1)
 
@@ -205,7 +207,7 @@ def _packed(weight: Weight) -> Packed:
 
 def _matrix(weight: Weight) -> Matrix:
     packed = _packed(weight)
-    return Matrix(packed.pointers, packed.kind, packed.shape[-2], packed.shape[-1])
+    return Matrix(packed.pointers, packed.kind, *packed.shape[-2:], packed.unit)
 
 
 def _vector(weight: Weight) -> Tensor:

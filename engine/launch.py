@@ -5,8 +5,8 @@ a CPU the kernels run in Triton's interpreter, where a program costs millisecond
 size, so tiles are larger there.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from torch import Tensor
 from engine import triton_kernels as kernels
 
 Pointers = tuple[Tensor, Tensor, Tensor, Tensor]
-WARPS = 2  # of a program for one token: 4 words for each thread, 16 bytes at once
 STAGES = 2  # of a loop over tiles: room for two programs on a multiprocessor
 PROGRAMS = 264  # twice as many as an H200 has multiprocessors
 
@@ -27,6 +26,7 @@ class Matrix:
     kind: str
     rows: int  # of one matrix
     inner: int
+    unit: float  # what float16 factors are divided by
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,25 @@ class Tiles:
     tokens: int
     grouped: int  # tokens that go to one expert
     columns: int
+    queries: int  # of attention
     keys: int  # positions of the cache at once
     splits: int
 
 
-GPU = Tiles(rows=4, words=256, tokens=64, grouped=32, columns=64, keys=16, splits=32)
-INTERPRETER = Tiles(rows=256, words=32, tokens=32, grouped=16, columns=256, keys=64, splits=2)
+GPU = Tiles(rows=4, words=256, tokens=64, grouped=64, columns=64, queries=64, keys=16, splits=32)
+WIDE = replace(GPU, tokens=128)  # where a multiprocessor has the memory for it
+WIDE_MEMORY = 200 << 10
+INTERPRETER = Tiles(
+    rows=256, words=32, tokens=32, grouped=16, columns=256, queries=32, keys=64, splits=2
+)
 
 
 def tiles_for(x: Tensor) -> Tiles:
-    """The tiles for the device that x is on."""
-    return GPU if x.is_cuda else INTERPRETER
+    """The tiles for the device that x is on: as quick as any that were tried on an H200."""
+    if not x.is_cuda:
+        return INTERPRETER
+    memory = torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin
+    return WIDE if memory >= WIDE_MEMORY else GPU
 
 
 def power_of_two(least: int) -> int:
@@ -57,22 +65,46 @@ def power_of_two(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
+def _early(x: Tensor) -> dict[str, bool]:
+    """Options of a kernel that starts before the last one has ended, and waits for it inside.
+
+    That spares a token's many small kernels a start each, where the device can do so.
+    """
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0):
+        return {"EARLY": True, "launch_pdl": True}
+    return {"EARLY": False}
+
+
 def _cover(size: int, tile: int) -> int:
     return -(-size // tile)
 
 
-def _height(counts: Sequence[int], tiles: Tiles) -> int:
-    """Rows of a tile: as many as leave every multiprocessor something to do."""
-    height = tiles.rows
-    while height > 1 and sum(_cover(n, height) for n in counts) < PROGRAMS and tiles is GPU:
-        height //= 2
-    return height
+def _one_token(
+    counts: Sequence[int], inner: int, kind: str, tiles: Tiles
+) -> tuple[int, int, dict[str, int]]:
+    """Rows and words of a tile for one token, and warps of its program.
+
+    Rows are few where that leaves every multiprocessor something to do, and many where there are
+    so many that what a program reads of x counts.
+    """
+    rows, words = tiles.rows, tiles.words
+    if tiles not in (GPU, WIDE):
+        return rows, words, {}
+    if kind == "F":
+        words = 2048  # numbers, here
+    elif inner >= 4096:
+        words = 512
+    elif sum(counts) > 1 << 15:
+        rows = 16
+    while rows > 1 and sum(_cover(n, rows) for n in counts) < PROGRAMS:
+        rows //= 2
+    return rows, words, {"num_warps": 2 if words == 256 and rows <= 4 else 4}
 
 
 def decode_rows(pointers: Pointers, kind: str, inner: int, ids: Tensor) -> Tensor:
     """Rows `ids` of a weight in float32 [len(ids), inner]."""
     out = torch.empty(len(ids), inner, device=ids.device)
-    count, height, words = len(ids), 1 if tiles_for(ids) is GPU else 64, 256
+    count, height, words = len(ids), 1 if ids.is_cuda else 64, 256
     grid = (_cover(count, height), _cover(inner, 8 * words))
     # A fused multiply-add would round otherwise than the file's definition does.
     kernels.rows[grid](
@@ -92,26 +124,28 @@ def matvec(
     tiles = tiles or tiles_for(x)
     counts = [each.rows for each in matrices]
     y = torch.empty(1, sum(counts), device=x.device)
-    height = _height(counts, tiles)
+    slots, chosen = (1, y) if experts is None else (len(experts), experts)
+    inner = matrices[0].inner
+    height, words, warps = _one_token(counts, inner, matrices[0].kind, tiles)
     arguments: list[Tensor | int] = []
     for index in range(3):
         matrix = matrices[min(index, len(matrices) - 1)]
         arguments += [*matrix.pointers, counts[index] if index < len(counts) else 0]
     kinds = [matrices[min(index, len(matrices) - 1)].kind for index in range(3)]
     grid = (sum(_cover(count, height) for count in counts),)
-    slots, chosen = (1, y) if experts is None else (len(experts), experts)
     kernels.matvec[grid](
         x,
         y,
         chosen,
         *arguments,
-        matrices[0].inner,
+        inner,
         slots,
         experts is not None,
         *kinds,
         height,
-        tiles.words,
-        num_warps=WARPS,
+        words,
+        **warps,
+        **_early(x),
     )
     return list(torch.split(y, counts, dim=1))
 
@@ -132,7 +166,7 @@ def matvec_swiglu(
     slots = 1 if routed is None else len(routed[1])
     h = torch.empty(slots, gate.rows, device=x.device)
     shares, experts = (h, h) if routed is None else routed
-    height = _height([gate.rows] * slots, tiles)
+    height, words, warps = _one_token([gate.rows] * slots, gate.inner, gate.kind, tiles)
     kernels.matvec_swiglu[(_cover(gate.rows, height), slots)](
         x,
         h,
@@ -146,62 +180,94 @@ def matvec_swiglu(
         gate.kind,
         up.kind,
         height,
-        tiles.words,
-        num_warps=WARPS,
+        words,
+        **warps,
+        **_early(x),
     )
     return h
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Tokens in the order of their experts, cut into tiles that go to one expert each.
+    """Tokens in the order of their experts, on the device: the host never learns the counts.
 
-    Every tensor is int32 and made on the device, whose counts the host never learns: `pairs`
-    [P] is token * K + rank of each place in that order; `tiles` says a tile's expert, E for one
-    that is not used, `starts` and `ends` its places.
+    `pairs` int32 [P] is token * K + rank of each place in that order, `bounds` int32 [E + 1] where
+    each expert's places begin.
     """
 
     pairs: Tensor
-    tiles: Tensor
-    starts: Tensor
-    ends: Tensor
-    matrices: int
+    bounds: Tensor
+
+    @property
+    def matrices(self) -> int:
+        return len(self.bounds) - 1
+
+    def tiles(self, size: int) -> int:
+        """How many tiles of `size` places of one expert there may be at most."""
+        return len(self.pairs) // size + self.matrices
 
 
-def group(experts: Tensor, matrices: int, tile: int) -> Groups:
-    """Sort the pairs of `experts` [T, K] by expert."""
-    flat = experts.flatten().long()
-    ranked, pairs = torch.sort(flat, stable=True)
-    bounds = torch.searchsorted(ranked, torch.arange(matrices + 1, device=flat.device))
-    counts = (bounds[1:] - bounds[:-1] + tile - 1) // tile  # tiles of each expert
-    after = counts.cumsum(0)
-    places = torch.arange(_cover(len(flat), tile) + matrices, device=flat.device)
-    owner = torch.searchsorted(after, places, right=True)  # E for tiles beyond the last
-    known = owner.clamp(max=matrices - 1)
-    starts = bounds[known] + (places - after[known] + counts[known]) * tile
-    ends = bounds[known + 1]
-    return Groups(pairs.int(), owner.int(), starts.int(), ends.int(), matrices)
+def group(experts: Tensor, matrices: int) -> Groups:
+    """Sort the pairs of `experts`, int32 [T, K], by expert."""
+    count = experts.numel()
+    pairs = torch.empty(count, dtype=torch.int32, device=experts.device)
+    bounds = torch.empty(matrices + 1, dtype=torch.int32, device=experts.device)
+    kernels.group[(matrices,)](experts, pairs, bounds, count, matrices, 1024)
+    return Groups(pairs, bounds)
+
+
+Laid = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def layouts(x: Tensor, kinds: Collection[str]) -> Laid:
+    """x [T, inner] as products with each kind take it, and factors [T] to multiply these by.
+
+    Of blocks float16, in the order of their words; of a float type x itself.
+    """
+    made = {words: _laid_out(x, words) for words in {_WORDS[kind] for kind in kinds} if words}
+    return {kind: made.get(_WORDS[kind], (x, x)) for kind in kinds}
+
+
+_WORDS = {"F": 0, "Q6_K": 2, "Q4_K": 4, "Q5_K": 4, "Q8_0": 4, "Q4_0": 4}  # of a group
+
+
+def _laid_out(x: Tensor, words: int) -> tuple[Tensor, Tensor]:
+    count, inner = x.shape
+    size = _cover(inner, 256) * 256
+    laid = torch.empty(count, size, dtype=torch.float16, device=x.device)
+    factors = torch.empty(count, device=x.device)
+    kernels.lay_out[(count,)](x, laid, factors, inner, size, words, power_of_two(size))
+    return laid, factors
 
 
 def matmul(
-    x: Tensor, matrix: Matrix, groups: Groups | None = None, tiles: Tiles | None = None
+    x: Tensor,
+    matrix: Matrix,
+    groups: Groups | None = None,
+    laid: Laid | None = None,
+    tiles: Tiles | None = None,
 ) -> Tensor:
-    """x [T, inner] by a matrix: [T, rows]; grouped, row p of x by its expert's, to its pair."""
+    """x [T, inner] by a matrix: [T, rows]; grouped, row p of x by its expert's, to its pair.
+
+    `laid` is x laid out, where that is done already.
+    """
     tiles = tiles or tiles_for(x)
+    laid = laid or layouts(x, [matrix.kind])
     y = torch.empty(len(x), matrix.rows, device=x.device)
-    high, tables = _tables(len(x), y, groups, tiles)
-    grid = (_cover(matrix.rows, tiles.columns), len(tables[1]) if groups else _cover(len(x), high))
-    kernels.matmul[grid](
-        x,
+    high, many, tables = _tables(len(x), y, groups, tiles)
+    kernels.matmul[(_cover(matrix.rows, tiles.columns), many)](
+        *laid[matrix.kind],
         y,
         *tables,
         *matrix.pointers,
+        matrix.unit,
         matrix.rows,
         len(x),
         groups.matrices if groups else 1,
         matrix.inner,
         groups is not None,
         matrix.kind,
+        power_of_two(groups.matrices) if groups else 1,
         high,
         tiles.columns,
         num_stages=STAGES,
@@ -223,16 +289,19 @@ def matmul_swiglu(
     """
     tiles = tiles or tiles_for(x)
     groups, shares, used = routed or (None, x, 1)
+    laid = layouts(x, {gate.kind, up.kind})
     h = torch.empty(len(x) * used, gate.rows, device=x.device)
-    high, tables = _tables(len(x), h, groups, tiles)
-    grid = (_cover(gate.rows, tiles.columns), len(tables[1]) if groups else _cover(len(x), high))
-    kernels.matmul_swiglu[grid](
-        x,
+    high, many, tables = _tables(len(x), h, groups, tiles)
+    kernels.matmul_swiglu[(_cover(gate.rows, tiles.columns), many)](
+        *laid[gate.kind],
+        *laid[up.kind],
         h,
         *tables,
         shares,
         *gate.pointers,
+        gate.unit,
         *up.pointers,
+        up.unit,
         gate.rows,
         len(x),
         groups.matrices if groups else 1,
@@ -241,6 +310,7 @@ def matmul_swiglu(
         groups is not None,
         gate.kind,
         up.kind,
+        power_of_two(groups.matrices) if groups else 1,
         high,
         tiles.columns,
         num_stages=STAGES,
@@ -250,11 +320,11 @@ def matmul_swiglu(
 
 def _tables(
     count: int, unused: Tensor, groups: Groups | None, tiles: Tiles
-) -> tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Tokens of a tile, and the groups' tensors."""
+) -> tuple[int, int, tuple[Tensor, Tensor]]:
+    """Tokens of a tile, how many tiles, and the groups' tensors."""
     if groups is None:
-        return tiles.tokens, (unused, unused, unused, unused)
-    return tiles.grouped, (groups.pairs, groups.tiles, groups.starts, groups.ends)
+        return tiles.tokens, _cover(count, tiles.tokens), (unused, unused)
+    return tiles.grouped, groups.tiles(tiles.grouped), (groups.pairs, groups.bounds)
 
 
 def add_norm(
@@ -267,7 +337,8 @@ def add_norm(
     size = x.shape[-1]
     added = x if delta is None else delta.contiguous()
     kernels.add_norm[(len(x),)](
-        x, added, gain, total, normed, epsilon, size, delta is not None, power_of_two(size)
+        *(x, added, gain, total, normed, epsilon, size, delta is not None, power_of_two(size)),
+        **_early(x),
     )
     return total, normed
 
@@ -278,7 +349,9 @@ def top_experts(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     shares = torch.empty(count, k, device=logits.device)
     experts = torch.empty(count, k, dtype=torch.int32, device=logits.device)
     kernels.top_experts[(count,)](
-        logits, shares, experts, size, k, power_of_two(size), power_of_two(k)
+        *(logits, shares, experts, size, k, power_of_two(size), power_of_two(k)),
+        num_warps=1,
+        **_early(logits),
     )
     return shares, experts
 
@@ -339,10 +412,12 @@ def attend_one(
         max(16, power_of_two(a.size // 2)),
         tiles.keys,
         tiles.splits,
+        **_early(q),
     )
     out = torch.empty(1, a.heads * a.size, device=q.device)
     kernels.join_splits[(a.heads,)](
-        parts, peaks, sums, out, a.heads, a.size, power_of_two(a.size), tiles.splits
+        *(parts, peaks, sums, out, a.heads, a.size, power_of_two(a.size), tiles.splits),
+        **_early(q),
     )
     return out
 
@@ -360,7 +435,7 @@ def attend_many(
     count = len(q)
     turned, out = torch.empty_like(q), torch.empty_like(q)
     stride = a.keys.stride(0)
-    kernels.turn[(_cover(count, tiles.tokens), a.heads + 2 * a.kv_heads)](
+    kernels.turn[(_cover(count, tiles.queries), a.heads + 2 * a.kv_heads)](
         q,
         k,
         v,
@@ -378,9 +453,9 @@ def attend_many(
         a.size,
         a.gains is not None,
         power_of_two(a.size // 2),
-        tiles.tokens,
+        tiles.queries,
     )
-    kernels.attend_many[(_cover(count, tiles.tokens), a.heads)](
+    kernels.attend_many[(_cover(count, tiles.queries), a.heads)](
         turned,
         a.keys,
         a.values,
@@ -393,7 +468,7 @@ def attend_many(
         a.window,
         a.size,
         max(16, power_of_two(a.size)),
-        tiles.tokens,
+        tiles.queries,
         32,
         num_stages=STAGES,
     )

@@ -313,7 +313,8 @@ def attend(model: Model, layer: int, x: Tensor, step: Pass) -> Tensor:
     output = model.weight(f"{block}.attn_output")
     if step.route is not None and step.cache is not None:
         projected = _project_together(model, names, x, step.route)
-        step.see(layer)("qkv", torch.cat(projected, dim=-1))
+        if step.probe is not None:
+            step.see(layer)("qkv", torch.cat(projected, dim=-1))
         angles = (step.cos, step.sin)
         mixed = step.route.attend(projected, heads(model, layer), angles, step.cache)
         return step.route.linear(mixed, [output])[0]

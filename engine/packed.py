@@ -6,7 +6,7 @@ nothing of layers, routes or which kernel runs when.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import frexp, prod
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CHUNK = 1 << 23  # bytes of the file that are laid out at once
 PIECE = 1 << 24  # numbers decoded at once by `pieces`
 MOST = 2**31 - 1  # words or numbers that a kernel can count
+# Of a step of 1, the largest number that a block can hold.
+LARGEST = {"Q4_K": 63 * 15, "Q5_K": 63 * 31, "Q6_K": 128 * 32, "Q8_0": 128, "Q4_0": 8}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,8 @@ class Packed(Weight):
     `lo` is int32 [rows, in / 8], eight 4-bit numbers in a word, in the order that
     `engine.triton_kernels` says; of a float type it is the matrix. `hi` has the words' bits above
     the fourth; `sc` the scales of Q4_K, Q5_K (12 bits, with the minimum) and Q6_K; `d` the float16
-    steps. What a type lacks is `lo` again, never read.
+    steps. What a type lacks is `lo` again, never read. `unit` is a power of 2, for which the
+    numbers divided by it fit float16.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Packed(Weight):
     hi: Tensor
     sc: Tensor
     d: Tensor
+    unit: float = 1.0
 
     @classmethod
     def of(cls, weight: Blocks, device: Device) -> "Packed":
@@ -66,7 +70,8 @@ class Packed(Weight):
                 whole[done : done + len(part)] = part
             done += len(raw)
         lo, hi, sc, d = _named(weight.type, made)
-        return cls(weight.name, weight.type, weight.shape, lo, hi, sc, d)
+        unit = 1.0 if weight.type in FLOATS else _unit(float(d.abs().max()) * LARGEST[weight.type])
+        return cls(weight.name, weight.type, weight.shape, lo, hi, sc, d, unit)
 
     @property
     def pointers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -99,7 +104,7 @@ class Packed(Weight):
         require_index(self, index)
         size = self.shape[1]
         lo, hi, sc, d = (each[index * size : (index + 1) * size] for each in self.pointers)
-        return Packed(f"{self.name}[{index}]", self.type, self.shape[1:], lo, hi, sc, d)
+        return Packed(f"{self.name}[{index}]", self.type, self.shape[1:], lo, hi, sc, d, self.unit)
 
 
 def place(weight: Weight, device: Device) -> Weight:
@@ -119,6 +124,11 @@ def _chunks(weight: Blocks, device: Device) -> Iterator[Tensor]:
         for start in range(0, len(raw), rows):
             # A copy, because torch warns about read-only memory, which a map of a file is.
             yield torch.from_numpy(raw[start : start + rows].copy()).to(device)
+
+
+def _unit(largest: float) -> float:
+    """The power of 2 that brings `largest` to between 2^14 and 2^15; float16 ends below 2^16."""
+    return 2.0 ** (frexp(largest)[1] - 15) if largest else 1.0
 
 
 def _named(kind: str, made: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -16,8 +16,28 @@ Tiles: R rows of a matrix, S groups, W words; M tokens, N rows, in products of m
 import triton
 import triton.language as tl
 
-WHOLE = tl.constexpr(0x4B000000)  # the bits of 2^23, whose last bit is worth 1
+BITS = tl.constexpr(0x4B000000)  # of 2^23, whose last bit is worth 1
 WORDS = tl.constexpr(32)  # of a row, in one step of a product of many tokens
+
+
+@triton.jit
+def _wait(EARLY: tl.constexpr):
+    """Until all that was launched before is done; then what comes next may start, and wait.
+
+    A kernel that was launched `EARLY` may read weights before that, and nothing else.
+    """
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def _whole():
+    """`BITS` in a register: from a constant the compiler makes two instructions of `& |`, not one.
+
+    Every grid here is flat, so that the third place of a program is 0.
+    """
+    return BITS + tl.program_id(2)
 
 
 @triton.jit
@@ -30,7 +50,7 @@ def _high(hi, at, mask, TYPE: tl.constexpr):
 
 
 @triton.jit
-def _number(lo, hi, n: tl.constexpr, TYPE: tl.constexpr):
+def _number(lo, hi, whole, n: tl.constexpr, TYPE: tl.constexpr):
     """The n-th numbers of words, times 16^(n % 4), in float32 and without rounding.
 
     They stay where they are in the word, below bit 23, and the exponent of 2^23 is put over them;
@@ -47,7 +67,7 @@ def _number(lo, hi, n: tl.constexpr, TYPE: tl.constexpr):
         bits |= ((hi >> (2 * n)) & 3) << (place + 4)
     if TYPE == "Q8_0":
         bits |= ((hi >> (4 * n)) & 15) << (place + 4)
-    return (bits | WHOLE).to(tl.float32, bitcast=True) - (8388608 + (least << place))
+    return (bits | whole).to(tl.float32, bitcast=True) - (8388608 + (least << place))
 
 
 @triton.jit
@@ -95,12 +115,16 @@ def _dot_blocks(
     TYPE: tl.constexpr,
     R: tl.constexpr,
     TILE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     W: tl.constexpr = 2 if TYPE == "Q6_K" else 4
     S: tl.constexpr = TILE // W
     groups: tl.constexpr = INNER // (8 * W)
     row = first + tl.arange(0, R)
     w = tl.arange(0, W)
+    whole = _whole()
+    if GATHERED:
+        _wait(EARLY)
     total = tl.zeros([S, R], tl.float32)  # groups first: neighbouring threads take those
     for start in range(0, SLOTS * groups, S):
         s = start + tl.arange(0, S)
@@ -114,6 +138,7 @@ def _dot_blocks(
         low = tl.load(lo + word, mask=mask[:, :, None], other=0)
         high = _high(hi, word, mask[:, :, None], TYPE)
         scale, least = _scale(sc, d, at, mask, TYPE)
+        _wait(EARLY)
         turn = g & 7
         from_x = x + (s * (8 * W))[:, None] + w[None, :]
         product = tl.zeros([S, R, W], tl.float32)
@@ -121,7 +146,7 @@ def _dot_blocks(
         for n in tl.static_range(8):
             part = tl.load(from_x + ((turn ^ n) * W)[:, None], mask=inside[:, None], other=0.0)
             scaled = part * (1.0 / (1 << (4 * (n % 4))))
-            product += _number(low, high, n, TYPE) * scaled[:, None, :]
+            product += _number(low, high, whole, n, TYPE) * scaled[:, None, :]
             plain += part
         total += scale * tl.sum(product, 2)
         if TYPE == "Q4_K" or TYPE == "Q5_K":
@@ -141,8 +166,11 @@ def _dot_floats(
     GATHERED: tl.constexpr,
     R: tl.constexpr,
     TILE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     row = first + tl.arange(0, R)
+    if GATHERED:
+        _wait(EARLY)
     total = tl.zeros([R, TILE], tl.float32)
     for start in range(0, SLOTS * INNER, TILE):
         s = start + tl.arange(0, TILE)
@@ -152,6 +180,7 @@ def _dot_floats(
         at = (matrix[None, :] * count + row[:, None]) * INNER + (s - slot * INNER)[None, :]
         mask = inside[None, :] & (row < count)[:, None]
         weight = tl.load(matrices + at, mask=mask, other=0.0).to(tl.float32)
+        _wait(EARLY)
         total += weight * tl.load(x + s, mask=inside, other=0.0)[None, :]
     return tl.sum(total, 1)
 
@@ -172,16 +201,17 @@ def _dot(
     TYPE: tl.constexpr,
     R: tl.constexpr,
     TILE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Rows `first` to `first` + R of a matrix [count, INNER] times x [INNER]: [R].
 
     With slots, x is [SLOTS, INNER], each by the matrix of its expert, and their sum is given.
     """
     if TYPE == "F":
-        return _dot_floats(lo, x, experts, first, count, INNER, SLOTS, GATHERED, R, TILE)
+        return _dot_floats(lo, x, experts, first, count, INNER, SLOTS, GATHERED, R, TILE, EARLY)
     else:
         return _dot_blocks(
-            lo, hi, sc, d, x, experts, first, count, INNER, SLOTS, GATHERED, TYPE, R, TILE
+            lo, hi, sc, d, x, experts, first, count, INNER, SLOTS, GATHERED, TYPE, R, TILE, EARLY
         )
 
 
@@ -213,6 +243,7 @@ def matvec(
     TYPE2: tl.constexpr,
     R: tl.constexpr,
     TILE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One token by up to three matrices, one after another in y; those unused have no rows.
 
@@ -225,19 +256,61 @@ def matvec(
     if tile < tiles0:
         first = tile * R
         made = _dot(
-            lo0, hi0, sc0, d0, x, experts, first, count0, INNER, SLOTS, GATHERED, TYPE0, R, TILE
+            lo0,
+            hi0,
+            sc0,
+            d0,
+            x,
+            experts,
+            first,
+            count0,
+            INNER,
+            SLOTS,
+            GATHERED,
+            TYPE0,
+            R,
+            TILE,
+            EARLY,
         )
         tl.store(y + first + lane, made, mask=first + lane < count0)
     elif tile < tiles0 + tiles1:
         first = (tile - tiles0) * R
         made = _dot(
-            lo1, hi1, sc1, d1, x, experts, first, count1, INNER, SLOTS, GATHERED, TYPE1, R, TILE
+            lo1,
+            hi1,
+            sc1,
+            d1,
+            x,
+            experts,
+            first,
+            count1,
+            INNER,
+            SLOTS,
+            GATHERED,
+            TYPE1,
+            R,
+            TILE,
+            EARLY,
         )
         tl.store(y + count0 + first + lane, made, mask=first + lane < count1)
     else:
         first = (tile - tiles0 - tiles1) * R
         made = _dot(
-            lo2, hi2, sc2, d2, x, experts, first, count2, INNER, SLOTS, GATHERED, TYPE2, R, TILE
+            lo2,
+            hi2,
+            sc2,
+            d2,
+            x,
+            experts,
+            first,
+            count2,
+            INNER,
+            SLOTS,
+            GATHERED,
+            TYPE2,
+            R,
+            TILE,
+            EARLY,
         )
         tl.store(y + count0 + count1 + first + lane, made, mask=first + lane < count2)
 
@@ -263,6 +336,7 @@ def matvec_swiglu(
     TYPE1: tl.constexpr,
     R: tl.constexpr,
     TILE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """silu(gate x) * up x of one token in each slot, times the slot's share: h [slots, count].
 
@@ -271,8 +345,10 @@ def matvec_swiglu(
     first = tl.program_id(0) * R
     slot = tl.program_id(1)
     chosen = experts + slot
-    gate = _dot(lo0, hi0, sc0, d0, x, chosen, first, count, INNER, 1, GATHERED, TYPE0, R, TILE)
-    up = _dot(lo1, hi1, sc1, d1, x, chosen, first, count, INNER, 1, GATHERED, TYPE1, R, TILE)
+    gate = _dot(
+        lo0, hi0, sc0, d0, x, chosen, first, count, INNER, 1, GATHERED, TYPE0, R, TILE, EARLY
+    )
+    up = _dot(lo1, hi1, sc1, d1, x, chosen, first, count, INNER, 1, GATHERED, TYPE1, R, TILE, EARLY)
     made = gate * tl.sigmoid(gate) * up
     if GATHERED:
         made *= tl.load(shares + slot)
@@ -281,11 +357,43 @@ def matvec_swiglu(
 
 
 @triton.jit
+def lay_out(
+    x,
+    laid,
+    factors,
+    INNER: tl.constexpr,
+    PADDED: tl.constexpr,
+    W: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Tokens for `_product`: float16 `laid` [tokens, PADDED], zero where INNER has ended, to be
+    multiplied by `factors` [tokens], which are powers of 2.
+
+    Of 256 numbers first those that places 0 of 32 words hold, then places 1 and so on, so that
+    each step reads 32 in a row. Grid: tokens.
+    """
+    token = tl.program_id(0)
+    at = tl.arange(0, TILE)
+    place = (at // 32) % 8
+    word = at % 32
+    group = word // W
+    number = at // 256 * 256 + group * (8 * W) + (place ^ (group & 7)) * W + word % W
+    made = tl.load(x + token * INNER + number, mask=number < INNER, other=0.0)
+    most = tl.max(tl.abs(made), 0)
+    # The exponent's bits alone are a power of 2; the largest number is brought to 2^14 or above.
+    power = (most.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+    factor = tl.where(power > 2.0**-100, power * 2.0**-14, 2.0**-114)
+    tl.store(laid + token * PADDED + at, (made / factor).to(tl.float16), mask=at < PADDED)
+    tl.store(factors + token, factor)
+
+
+@triton.jit
 def _product(
     lo,
     hi,
     sc,
     d,
+    unit,
     x,
     source,
     valid,
@@ -298,7 +406,9 @@ def _product(
 ):
     """Rows `row` [N] of a weight, counted through its stack, by rows `source` [M] of x: [N, M].
 
-    In TF32: factors of 10 bits after the point and a float32's range, sums in float32.
+    Of a float type in TF32: factors of 10 bits after the point, sums in float32. Of blocks x is
+    what `lay_out` makes, and weights are float16 once divided by `unit`, a power of 2: factors
+    have as many bits, and the product is yet to be multiplied by unit and factor.
     """
     total = tl.zeros([N, M], tl.float32)
     if TYPE == "F":
@@ -317,92 +427,155 @@ def _product(
             total = tl.dot(weight, tl.trans(part), total)
     else:
         W: tl.constexpr = 2 if TYPE == "Q6_K" else 4
-        words: tl.constexpr = INNER // 8
-        for start in range(0, words, WORDS):
-            j = start + tl.arange(0, WORDS)
-            inside = j < words
-            g = j // W
-            mask = used[:, None] & inside[None, :]
-            at = row[:, None] * words + j[None, :]
-            low = tl.load(lo + at, mask=mask, other=0)
-            high = _high(hi, at, mask, TYPE)
-            scale, least = _scale(sc, d, at // W, mask, TYPE)
-            from_x = x + source[:, None] * INNER + (g * (8 * W) + j - g * W)[None, :]
-            reads = valid[:, None] & inside[None, :]
+        G: tl.constexpr = WORDS // W
+        groups: tl.constexpr = INNER // (8 * W)
+        padded: tl.constexpr = tl.cdiv(INNER, 8 * WORDS) * 8 * WORDS
+        whole = _whole()
+        inverse = 1.0 / unit
+        from_x = x + source[:, None] * padded + tl.arange(0, WORDS)[None, :]
+        for start in range(0, groups, G):
+            g = start + tl.arange(0, G)
+            mask = used[:, None] & (g < groups)[None, :]
+            at = row[:, None] * groups + g[None, :]
+            word = at[:, :, None] * W + tl.arange(0, W)[None, None, :]
+            low = tl.load(lo + word, mask=mask[:, :, None], other=0)
+            high = _high(hi, word, mask[:, :, None], TYPE)
+            scale, least = _scale(sc, d, at, mask, TYPE)
+            scale *= inverse
+            least *= inverse
             for n in tl.static_range(8):
-                part = tl.load(from_x + (((g & 7) ^ n) * W)[None, :], mask=reads, other=0.0)
+                step = start * (8 * W) + n * WORDS
+                part = tl.load(from_x + step, mask=valid[:, None], other=0.0)
                 weight = (
-                    _number(low, high, n, TYPE) * (scale * (1.0 / (1 << (4 * (n % 4))))) - least
+                    _number(low, high, whole, n, TYPE)
+                    * (scale * (1.0 / (1 << (4 * (n % 4)))))[:, :, None]
                 )
+                if TYPE == "Q4_K" or TYPE == "Q5_K":
+                    weight -= least[:, :, None]
+                weight = tl.reshape(weight.to(tl.float16), [N, WORDS])
                 total = tl.dot(weight, tl.trans(part), total)
     return total
+
+
+@triton.jit
+def group(experts, pairs, bounds, count, matrices, CHUNK: tl.constexpr):
+    """Pairs 0 to `count` in the order of their experts: `pairs` [count], and where each expert's
+    begin, `bounds` [matrices + 1]. Grid: experts.
+    """
+    expert = tl.program_id(0)
+    lane = tl.arange(0, CHUNK)
+    before = 0
+    for start in range(0, count, CHUNK):
+        chosen = tl.load(experts + start + lane, mask=start + lane < count, other=matrices)
+        before += tl.sum((chosen < expert).to(tl.int32), 0)
+    tl.store(bounds + expert, before)
+    for start in range(0, count, CHUNK):
+        chosen = tl.load(experts + start + lane, mask=start + lane < count, other=matrices)
+        mine = (chosen == expert).to(tl.int32)
+        tl.store(pairs + before + tl.cumsum(mine, 0) - 1, start + lane, mask=mine != 0)
+        before += tl.sum(mine, 0)
+    tl.store(bounds + expert + 1, before, mask=expert == matrices - 1)
+
+
+@triton.jit
+def _tile(bounds, m, matrices, E: tl.constexpr, M: tl.constexpr):
+    """The expert of the m-th tile of M places, its first place, and where its expert's end.
+
+    Each expert's places fill up tiles of their own; a tile after all of them has no expert, which
+    is told by a number from `matrices` on.
+    """
+    expert = tl.arange(0, E)
+    starts = tl.load(bounds + expert, mask=expert < matrices, other=0)
+    ends = tl.load(bounds + expert + 1, mask=expert < matrices, other=0)
+    after = tl.cumsum(tl.cdiv(ends - starts, M), 0)
+    owner = tl.sum((after <= m).to(tl.int32), 0)
+    done = tl.sum(tl.where(expert == owner - 1, after, 0), 0)
+    first = tl.sum(tl.where(expert == owner, starts, 0), 0) + (m - done) * M
+    end = tl.sum(tl.where(expert == owner, ends, 0), 0)
+    return owner, first, end
+
+
+@triton.jit
+def _rescaled(made, unit, factors, source, valid, TYPE: tl.constexpr):
+    """What `_product` made [N, M], times what its factors were divided by."""
+    if TYPE == "F":
+        return made
+    else:
+        return made * (unit * tl.load(factors + source, mask=valid, other=0.0))[None, :]
 
 
 @triton.jit(do_not_specialize=["length"])
 def matmul(
     x,
+    factors,
     y,
     tokens,
-    tiles,
-    starts,
-    ends,
+    bounds,
     lo,
     hi,
     sc,
     d,
+    unit,
     count,
     length,
     matrices,
     INNER: tl.constexpr,
     GROUPED: tl.constexpr,
     TYPE: tl.constexpr,
+    E: tl.constexpr,
     M: tl.constexpr,
     N: tl.constexpr,
 ):
     """Many tokens by a matrix [count, INNER]; grouped, each tile of tokens by its expert's.
 
-    Ungrouped, y [length, count] is of x [length, INNER]. Grouped, x has a row for each place in
-    the order of experts, and `tokens` says which row of y a place goes to. Grid: tiles of N rows,
-    tiles of M tokens.
+    x and `factors` are what `lay_out` made of them, or of a float type x as it is. Ungrouped, y
+    [length, count] is of x [length, INNER]. Grouped, x has a row for each place in the order of
+    `group`, and `tokens` says which row of y a place goes to. Grid: tiles of N rows, tiles of M
+    tokens.
     """
     m = tl.program_id(1)
     column = tl.program_id(0) * N + tl.arange(0, N)
     used = column < count
     if GROUPED:
-        matrix = tl.load(tiles + m)
+        matrix, first, end = _tile(bounds, m, matrices, E, M)
         if matrix < matrices:
-            place = tl.load(starts + m) + tl.arange(0, M)
-            valid = place < tl.load(ends + m)
+            place = first + tl.arange(0, M)
+            valid = place < end
             row = matrix * count + column
-            made = _product(lo, hi, sc, d, x, place, valid, row, used, INNER, TYPE, M, N)
+            made = _product(lo, hi, sc, d, unit, x, place, valid, row, used, INNER, TYPE, M, N)
+            made = _rescaled(made, unit, factors, place, valid, TYPE)
             goes = tl.load(tokens + place, mask=valid, other=0)
             to = y + goes[None, :] * count + column[:, None]
             tl.store(to, made, mask=valid[None, :] & used[:, None])
     else:
         place = m * M + tl.arange(0, M)
         valid = place < length
-        made = _product(lo, hi, sc, d, x, place, valid, column, used, INNER, TYPE, M, N)
+        made = _product(lo, hi, sc, d, unit, x, place, valid, column, used, INNER, TYPE, M, N)
+        made = _rescaled(made, unit, factors, place, valid, TYPE)
         to = y + place[None, :] * count + column[:, None]
         tl.store(to, made, mask=valid[None, :] & used[:, None])
 
 
 @triton.jit(do_not_specialize=["length"])
 def matmul_swiglu(
-    x,
+    x0,
+    factors0,
+    x1,
+    factors1,
     h,
     tokens,
-    tiles,
-    starts,
-    ends,
+    bounds,
     shares,
     lo0,
     hi0,
     sc0,
     d0,
+    unit0,
     lo1,
     hi1,
     sc1,
     d1,
+    unit1,
     count,
     length,
     matrices,
@@ -411,33 +584,36 @@ def matmul_swiglu(
     GROUPED: tl.constexpr,
     TYPE0: tl.constexpr,
     TYPE1: tl.constexpr,
+    E: tl.constexpr,
     M: tl.constexpr,
     N: tl.constexpr,
 ):
     """silu(gate x) * up x of many tokens; grouped, as `matmul` is, and times each place's share.
 
-    Here x is [tokens, INNER], `tokens` says token x used_experts + rank of a place, and h has a
-    row for each place.
+    Here x [tokens, INNER] is laid out for each of the two, `tokens` says token x used_experts +
+    rank of a place, and h has a row for each place.
     """
     m = tl.program_id(1)
     column = tl.program_id(0) * N + tl.arange(0, N)
     used = column < count
     matrix = 0
+    first = m * M
+    end = length
     if GROUPED:
-        matrix = tl.load(tiles + m)
+        matrix, first, end = _tile(bounds, m, matrices, E, M)
     if matrix < matrices:
-        place = m * M + tl.arange(0, M)
-        valid = place < length
+        place = first + tl.arange(0, M)
+        valid = place < end
         source = place
         pair = place
         if GROUPED:
-            place = tl.load(starts + m) + tl.arange(0, M)
-            valid = place < tl.load(ends + m)
             pair = tl.load(tokens + place, mask=valid, other=0)
             source = pair // used_experts
         row = matrix * count + column
-        gate = _product(lo0, hi0, sc0, d0, x, source, valid, row, used, INNER, TYPE0, M, N)
-        up = _product(lo1, hi1, sc1, d1, x, source, valid, row, used, INNER, TYPE1, M, N)
+        gate = _product(lo0, hi0, sc0, d0, unit0, x0, source, valid, row, used, INNER, TYPE0, M, N)
+        gate = _rescaled(gate, unit0, factors0, source, valid, TYPE0)
+        up = _product(lo1, hi1, sc1, d1, unit1, x1, source, valid, row, used, INNER, TYPE1, M, N)
+        up = _rescaled(up, unit1, factors1, source, valid, TYPE1)
         made = gate * tl.sigmoid(gate) * up
         if GROUPED:
             made *= tl.load(shares + pair, mask=valid, other=0.0)[None, :]
@@ -476,8 +652,11 @@ def rows(
         low = tl.load(lo + at, mask=mask, other=0)
         high = _high(hi, at, mask, TYPE)
         scale, least = _scale(sc, d, at // W, mask, TYPE)
+        whole = _whole()
         for n in tl.static_range(8):
-            number = _number(low, high, n, TYPE) * (1.0 / (1 << (4 * (n % 4)))) * scale - least
+            number = (
+                _number(low, high, whole, n, TYPE) * (1.0 / (1 << (4 * (n % 4)))) * scale - least
+            )
             k = g * (8 * W) + ((g & 7) ^ n) * W + (j - g * W)
             tl.store(out + to[:, None] * INNER + k[None, :], number, mask=mask)
 
@@ -493,22 +672,32 @@ def add_norm(
     H: tl.constexpr,
     ADD: tl.constexpr,
     TILE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """x + delta into `total` and its RMSNorm into `normed`. Grid: tokens."""
     at = tl.arange(0, TILE)
     inside = at < H
     row = tl.program_id(0) * H
+    by = tl.load(gain + at, mask=inside, other=0.0)
+    _wait(EARLY)
     made = tl.load(x + row + at, mask=inside, other=0.0)
     if ADD:
         made += tl.load(delta + row + at, mask=inside, other=0.0)
         tl.store(total + row + at, made, mask=inside)
     turned = made * tl.rsqrt(tl.sum(made * made, 0) / H + epsilon)
-    tl.store(normed + row + at, tl.load(gain + at, mask=inside, other=0.0) * turned, mask=inside)
+    tl.store(normed + row + at, by * turned, mask=inside)
 
 
 @triton.jit
 def top_experts(
-    logits, shares, experts, E: tl.constexpr, K: tl.constexpr, TILE: tl.constexpr, KP: tl.constexpr
+    logits,
+    shares,
+    experts,
+    E: tl.constexpr,
+    K: tl.constexpr,
+    TILE: tl.constexpr,
+    KP: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Softmax and top K of router logits [tokens, E], shares summing to 1. Grid: tokens.
 
@@ -518,6 +707,7 @@ def top_experts(
     token = tl.program_id(0)
     at = tl.arange(0, TILE)
     rank = tl.arange(0, KP)
+    _wait(EARLY)
     left = tl.load(logits + token * E + at, mask=at < E, other=-float("inf"))
     first = tl.max(left, 0)
     chosen = tl.zeros([KP], tl.int32)
@@ -568,6 +758,7 @@ def attend_one(
     HALF: tl.constexpr,
     BLOCK: tl.constexpr,
     SPLITS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Attention of one token, whose position is read on the device, over a share of the cache.
 
@@ -577,6 +768,7 @@ def attend_one(
     """
     kv = tl.program_id(0)
     split = tl.program_id(1)
+    _wait(EARLY)
     length = tl.load(position).to(tl.int32)
     begin = 0
     if window > 0:
@@ -659,11 +851,13 @@ def join_splits(
     D: tl.constexpr,
     TILE: tl.constexpr,
     SPLITS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """What `attend_one` made of the shares, summed and divided: out [heads, D]. Grid: heads."""
     head = tl.program_id(0)
     at = tl.arange(0, TILE)
     split = tl.arange(0, SPLITS)
+    _wait(EARLY)
     peak = tl.load(peaks + split * heads + head)
     weight = tl.exp(peak - tl.max(peak, 0))
     divisor = tl.sum(weight * tl.load(sums + split * heads + head), 0)

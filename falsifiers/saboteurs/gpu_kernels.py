@@ -55,9 +55,9 @@ def gpu_loses_the_last_column(plant):
 def gpu_scales_of_the_first_group(plant):
     """Many tokens' product takes every word's scale from its row's first group."""
     faulty = mutant(
-        "scale, least = _scale(sc, d, at // W, mask, TYPE)\n            from_x",
-        "scale, least = _scale(sc, d, at * 0 + row[:, None] * (words // W), mask, TYPE)\n"
-        "            from_x",
+        "scale, least = _scale(sc, d, at, mask, TYPE)\n            scale *=",
+        "scale, least = _scale(sc, d, at * 0 + row[:, None] * groups, mask, TYPE)\n"
+        "            scale *=",
     )
     plant("engine.launch.matmul", running("matmul", faulty))
 
@@ -96,17 +96,30 @@ def gpu_swaps_two_experts(plant):
 
 def gpu_drops_a_groups_last_token(plant):
     """The last token of each expert's tokens is left out, and what stood there stays."""
-
-    def fault(group):
-        def faulty(experts, matrices, tile):
-            groups = group(experts, matrices, tile)
-            groups.ends.sub_(1)
-            return groups
-
-        return faulty
-
-    plant("engine.launch.group", fault)
+    end = "end = tl.sum(tl.where(expert == owner, ends, 0), 0)"
+    faulty = mutant(end, f"{end} - 1")
+    for name in ("matmul", "matmul_swiglu"):
+        plant(f"engine.launch.{name}", running(name, faulty))
     plant("engine.launch.torch.empty", lambda empty: torch.zeros)
+
+
+def gpu_mixes_up_a_tokens_pairs(plant):
+    """What goes to a token's first expert counts as its second's, and the other way round."""
+    stored = "tl.cumsum(mine, 0) - 1, start + lane,"
+    faulty = mutant(stored, stored.replace("start + lane", "(start + lane) ^ 1"))
+    plant("engine.launch.group", running("group", faulty))
+
+
+def gpu_forgets_a_tokens_factor(plant):
+    """Many tokens' product is not multiplied by what its tokens were divided by."""
+    factor = "made * (unit * tl.load(factors + source, mask=valid, other=0.0))[None, :]"
+    faulty = mutant(factor, "made * unit")
+    plant("engine.launch.matmul", running("matmul", faulty))
+
+
+def gpu_weights_leave_float16(plant):
+    """Weights are brought below the range of float16."""
+    plant("engine.packed._unit", lambda unit: lambda largest: unit(largest) * 2.0**40)
 
 
 def gpu_ignores_the_second_expert(plant):
