@@ -24,6 +24,7 @@ from engine.gpu import size_of
 from engine.routes import choose
 
 CONTEXT = 128  # tokens before those that are decoded
+BARS = {"decode": 400, "prefill 512": 8000}  # tokens per second, of 48 layers on an H200
 
 
 def main() -> int:
@@ -164,6 +165,11 @@ def report(options, model, rates: dict[str, list[float]], loaded: float) -> None
         "numbers": sum(prod(weight.shape) for weight in model.weights.values()),
         "load_seconds": loaded,
         "tokens_per_second": rates,
+        "bars": {
+            name: {"least": least, "met": statistics.median(rates[name]) >= least}
+            for name, least in BARS.items()
+            if name in rates
+        },
         "context": CONTEXT,
         "decoded": options.tokens,
         "bytes_per_token": read,
@@ -178,7 +184,10 @@ def report(options, model, rates: dict[str, list[float]], loaded: float) -> None
     )
     print(f"{'':12} {'median':>10} {'minimum':>10} {'maximum':>10}  tok/s")
     for name, each in rates.items():
-        print(f"{name:12} {statistics.median(each):10.1f} {min(each):10.1f} {max(each):10.1f}")
+        bar = found["bars"].get(name)
+        told = f"  {'met' if bar['met'] else 'MISSED'}: at least {bar['least']}" if bar else ""
+        middle = statistics.median(each)
+        print(f"{name:12} {middle:10.1f} {min(each):10.1f} {max(each):10.1f}{told}")
     print(
         f"decode reads {read / 1e9:.2f} GB a token: {speed * read / 1e9:.0f} GB/s, "
         f"{speed * read / limit:.0%} of the {limit / 1e9:.0f} GB/s of a plain sum"
