@@ -11,6 +11,12 @@ STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
 
 # Compiled modules are kept, or each of many processes would compile the project again.
 unexport PYTHONDONTWRITEBYTECODE
+# llama.cpp is built for this very processor, and kept by pip for the next time; so a cache belongs to
+# one kind of processor. Its AMX code ends the process where a hypervisor shows AMX and lacks it.
+NO_AMX := $(shell cc -mno-amx-tile -E -x c /dev/null >/dev/null 2>&1 && echo -mno-amx-tile)
+LLAMA_CMAKE := -DGGML_NATIVE=ON -DCMAKE_C_FLAGS=$(NO_AMX) -DCMAKE_CXX_FLAGS=$(NO_AMX)
+LLAMA_CACHE = $(HOME)/.cache/tollens-$(shell (echo "$(LLAMA_CMAKE)"; \
+	grep -m1 ^flags /proc/cpuinfo) 2>/dev/null | cksum | cut -d' ' -f1)
 # Huge pages: some falsifiers fork hundreds of times, and a fork copies the page table.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
@@ -31,8 +37,9 @@ $(READY):
 	@touch $@
 
 oracles: $(READY)
-	@CMAKE_ARGS="-DGGML_NATIVE=ON" $(STEP) $(BIN)/python -m pip install --quiet \
-		--disable-pip-version-check --constraint constraints.txt --editable '.[oracles,gpu]'
+	@CMAKE_ARGS="$(LLAMA_CMAKE)" $(STEP) $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --cache-dir $(LLAMA_CACHE) --constraint constraints.txt \
+		--editable '.[oracles,gpu]'
 
 validate: $(READY)
 	@e=0; $(STEP) $(PYTEST) || e=1; \
