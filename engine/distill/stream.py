@@ -33,7 +33,7 @@ class Stream:
         self.files = sorted(path for path in self.folder.glob("*.bin") if path.is_file())
         if not self.files:
             raise FormatError(
-                f"{folder}: found no *.bin file, expected shards; python -m engine corpus makes some"
+                f"{folder}: found no *.bin file, expected shards, as python -m engine corpus makes"
             )
         self._shards = [_open(path) for path in self.files]
         for path, shard in zip(self.files, self._shards, strict=True):

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import open_checkpoint
+from engine.distill.cached import CachedTeacher
 from engine.distill.data import Batch, Source
 from engine.distill.digest import content_digest
-from engine.distill.vocabulary import require_cover
+from engine.distill.topk import MANIFEST
+from engine.distill.vocabulary import check_vocabularies, require_cover, vocabulary_digest
 from engine.errors import EngineError, naming
 from engine.fixture import write_fixture
 from engine.gguf import Checkpoint
@@ -44,6 +46,10 @@ class Teacher(Protocol):
     @property
     def tokenizer(self) -> Tokenizer | None: ...
 
+    @property
+    def vocabulary(self) -> str | None:
+        """The digest of its tokens, where it knows them."""
+
     def logits(self, batch: Batch) -> Tensor:
         """Float32 [B, T, V] on its device, without gradients."""
 
@@ -59,6 +65,7 @@ class ModelTeacher:
     ) -> None:
         self.name, self.model, self.digest, self.tokenizer = name, model, digest, tokenizer
         self.vocabulary_size = model.config.vocabulary_size
+        self.vocabulary = None if tokenizer is None else vocabulary_digest(tokenizer)
         self.device = model.device
 
     @classmethod
@@ -114,7 +121,20 @@ def open_teacher(
     return teacher
 
 
+def check_tokens(teacher: Teacher, student: Tokenizer) -> None:
+    """Refuse a student whose ids mean other tokens than the teacher's, as far as both are known."""
+    if teacher.tokenizer is not None:
+        check_vocabularies(teacher.tokenizer, student)
+    elif teacher.vocabulary not in (None, vocabulary_digest(student)):
+        raise EngineError(
+            f"{teacher.name}: found a cache by a teacher with other tokens than the student's, "
+            "expected equal tokens at equal ids"
+        )
+
+
 def _open(spec: str | Path, device: str, route: str) -> Teacher:
+    if (Path(spec) / MANIFEST).is_file():
+        return CachedTeacher(spec, device)
     if str(spec) == FIXTURE:
         with tempfile.TemporaryDirectory() as folder:  # what is mapped outlives its name
             checkpoint = open_checkpoint(write_fixture(Path(folder) / "fixture.gguf"))
