@@ -8,6 +8,7 @@ back to end with the stream: every token but the first is a label, and none is i
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,8 @@ from torch import Tensor
 from engine.distill.stream import Stream, Tokens
 from engine.errors import EngineError, FormatError
 
-TRAIN, HELD_OUT = "train", "heldout"  # the folders that `engine corpus` writes
+# What `engine corpus` writes.
+TRAIN, HELD_OUT, MANIFEST, KIND = "train", "heldout", "manifest.json", "engine corpus, version 1"
 SUCCESSORS = 4  # tokens that may follow one in the synthetic source
 
 
@@ -42,6 +44,7 @@ class Source(Protocol):
 
     seq_len: int  # T
     vocabulary_size: int  # no token is beyond
+    vocabulary: str | None  # the digest of the tokens that its ids are of, where that is known
 
     @property
     def digest(self) -> str: ...
@@ -60,6 +63,7 @@ class _Windows:
 
     seq_len: int
     vocabulary_size: int
+    vocabulary: str | None = None
     seed: int | None
 
     @property
@@ -118,6 +122,7 @@ class Shards(_Windows):
         if seq_len < 1:
             raise EngineError(f"seq_len: found {seq_len}, expected at least 1")
         self.seq_len, self.vocabulary_size, self.seed = seq_len, vocabulary_size, seed
+        self.vocabulary = _vocabulary(Path(folder))
         self._stream = Stream(folder, vocabulary_size)
         self._start, self._stop = (int(len(self._stream) * each) for each in part)
         if self._stop - self._start < seq_len + 1:
@@ -140,6 +145,20 @@ class Shards(_Windows):
         last = self._stop - self.seq_len - 1
         starts = [min(self._start + window * self.seq_len, last) for window in windows]
         return np.stack([self._stream.read(start, self.seq_len + 1) for start in starts])
+
+
+def _vocabulary(folder: Path) -> str | None:
+    """What a corpus says of its tokens; other folders of shards say nothing."""
+    for path in (folder / MANIFEST, folder.parent / MANIFEST):
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise FormatError(f"{path}: found {error}, expected a corpus's manifest") from error
+        if isinstance(found, dict) and found.get("kind") == KIND:
+            return str(found.get("vocabulary"))
+    return None
 
 
 class Synthetic(_Windows):

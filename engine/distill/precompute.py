@@ -4,8 +4,6 @@ Knows batches and the cache's files; knows nothing of training. A shard is whole
 a run that was stopped goes on where it was; what it finds is looked at before it is believed.
 """
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.disk import replace_file, require_room
 from engine.distill import topk
 from engine.distill.data import Source
 from engine.distill.teachers import Teacher
@@ -60,16 +59,18 @@ def precompute(
         folder.mkdir(parents=True, exist_ok=True)
         _require_ours(folder, recipe)
         _require_room(folder, recipe)
-        _replace(folder / MANIFEST, topk.manifest(recipe, []).encode())
+        replace_file(folder / MANIFEST, topk.manifest(recipe, []).encode())
         for windows in recipe.shards():
             path = folder / topk.shard_name(windows)
             shard = _kept(path, recipe, windows)
             if shard is None:
-                _replace(path, topk.encode(recipe, *_ask(teacher, source, windows, k, batch, tell)))
+                replace_file(
+                    path, topk.encode(recipe, *_ask(teacher, source, windows, k, batch, tell))
+                )
                 shard = topk.open_shard(path, recipe, windows)
             rows.append(topk.row(path, shard))
             tell(windows.stop, recipe.windows)
-        _replace(folder / MANIFEST, topk.manifest(recipe, rows).encode())
+        replace_file(folder / MANIFEST, topk.manifest(recipe, rows).encode())
     except OSError as error:
         raise EngineError(f"{folder}: found {error.strerror}, expected to write there") from error
     return recipe
@@ -120,16 +121,4 @@ def _require_ours(folder: Path, recipe: Recipe) -> None:
 
 def _require_room(folder: Path, recipe: Recipe) -> None:
     there = sum(path.stat().st_size for path in folder.iterdir())
-    needed, free = recipe.bytes() - there + ROOM, shutil.disk_usage(folder).free
-    if free < needed:
-        raise EngineError(f"{folder}: found {free} bytes free, expected room for {needed}")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all; what a killed run left of it is overwritten."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    require_room(folder, recipe.bytes() - there + ROOM)

@@ -104,6 +104,11 @@ class ModelTeacher:
                 f"{self.name}: found windows of {source.seq_len} tokens, "
                 f"expected at most the teacher's context length of {most}"
             )
+        if {source.vocabulary, self.vocabulary} - {None, self.vocabulary}:
+            raise EngineError(
+                f"{self.name}: found a corpus of other tokens than the teacher's, expected one "
+                "that its tokenizer made: python -m engine corpus --tokenizer"
+            )
         require_cover(self.vocabulary_size, source.vocabulary_size)
 
 
