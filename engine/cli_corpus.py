@@ -3,7 +3,7 @@
 Knows options and what is told; everything else is done by the modules that it calls.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from engine.cli_options import JsonFile, check_json, put, to_json
 from engine.cli_progress import progress
 from engine.distill.data import HELD_OUT, TRAIN
 from engine.errors import EngineError
-from engine.texts import NOT_STDLIB, STDLIB_FILES, find_texts, stdlib, told
+from engine.texts import NOT_STDLIB, STDLIB_FILES, Texts, find_texts, stdlib, told
 
 VOCABULARY = 4096
 EPILOG = """Examples:
@@ -55,16 +55,11 @@ def corpus(
 ) -> None:
     """Make shards of token ids out of a folder of texts, to learn from and to judge by."""
     check_json(json_to)
-    if (folder is None) == (not from_stdlib):
-        raise EngineError("corpus: found neither or both of FOLDER and --stdlib, expected one")
     if tokenizer is not None and train_vocabulary is not None:
         raise EngineError("corpus: found --tokenizer and --train-vocabulary, expected one of them")
     # What is wrong with the tokenizer shows before a large folder is read.
     vocabulary = open_checkpoint(tokenizer).metadata if tokenizer else None
-    names, others = tuple(include or ()), tuple(exclude or ())
-    if from_stdlib:
-        names, others = names or STDLIB_FILES, (*others, *NOT_STDLIB)
-    texts = find_texts(folder or stdlib(), names or ("*",), others)
+    texts = _texts(folder, from_stdlib, include or (), exclude or ())
     with progress("tokenising", None, DownloadColumn(), TransferSpeedColumn()) as advance:
         made = making.write_corpus(
             texts,
@@ -75,6 +70,17 @@ def corpus(
             progress=advance,
         )
     put(json_to, to_json(made), _table(out, made, told(texts.left_out)))
+
+
+def _texts(
+    folder: Path | None, from_stdlib: bool, include: Sequence[str], exclude: Sequence[str]
+) -> Texts:
+    """The texts of the one source that was named."""
+    if folder is not None and not from_stdlib:
+        return find_texts(folder, include or ("*",), exclude)
+    if folder is None and from_stdlib:
+        return find_texts(stdlib(), include or STDLIB_FILES, (*exclude, *NOT_STDLIB))
+    raise EngineError("corpus: found neither or both of FOLDER and --stdlib, expected one")
 
 
 def _table(out: Path, made: Mapping[str, Any], left_out: str) -> Iterator[str]:

@@ -277,9 +277,9 @@ def test_the_command_makes_what_a_run_learns_from(observe, tmp_path, tiny, comma
     ran = command("corpus", "--stdlib", *options, "--json", "-")
     told = json.loads(ran.out)
     train, judge = open_data(out, 32, vocabulary_size=engine.load_tokenizer(tiny).vocab_size)
-    tokens = [train.seq_len * len(train), judge.seq_len * len(judge)]
-    whole = [told["train"]["tokens"], told["heldout"]["tokens"]]
-    observe("tokens_off", max(abs(a - b) for a, b in zip(tokens, whole, strict=True)))
+    seen = [each.seq_len * len(each) + 1 for each in (train, judge)]
+    whole = [told[half]["tokens"] for half in ("train", "heldout")]
+    observe("tokens_unseen", max(0, *(all_ - each for all_, each in zip(whole, seen, strict=True))))
     observe("tests_of_the_library", sum("test" in name for name in told["held_out_files"]))
     observe("files", told["train"]["files"] + told["heldout"]["files"])
     bad = [
