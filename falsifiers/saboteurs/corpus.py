@@ -19,9 +19,9 @@ def spelt_tokens_found(plant):
     """A special token that is spelt in a text becomes that token."""
 
     def fault(encode):
-        return lambda self, text, **options: encode(self, text)
+        return lambda self, texts, **options: encode(self, texts)
 
-    plant("engine.tokenizer.Tokenizer.encode", fault)
+    plant("engine.tokenizer.Tokenizer.encode_all", fault)
 
 
 def last_text_cut(plant):
