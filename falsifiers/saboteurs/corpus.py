@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from engine.texts import Text
+from falsifiers.corpus_cases import composed
 
 IDS = "engine.corpus._Made._ids"
 
@@ -20,6 +21,19 @@ def spelt_tokens_found(plant):
 
     def fault(encode):
         return lambda self, texts, **options: encode(self, texts)
+
+    plant("engine.tokenizer.Tokenizer.encode_all", fault)
+
+
+def bytes_for_tokens(plant):
+    """Texts are spelt byte by byte, which decodes to the same text."""
+
+    def fault(encode):
+        def faulty(self, texts, **options):
+            single = {self.token_bytes(index): index for index in range(256)}
+            return [[single[bytes([b])] for b in composed(t).encode()] for t in texts]
+
+        return faulty
 
     plant("engine.tokenizer.Tokenizer.encode_all", fault)
 
