@@ -25,7 +25,7 @@ from engine.errors import FormatError
 KIND = "engine.distill top-k cache, version 1"
 MANIFEST = "manifest.json"
 TOLD = "engine.distill"  # the entry of a shard's metadata
-SHARD_BYTES = 1 << 26  # of numbers in a shard, about
+SHARD_BYTES = 1 << 23  # of numbers in a shard, about: what a killed run loses at most
 NUMBER_BYTES = 2 + 4  # float16 and int32
 
 
