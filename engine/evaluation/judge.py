@@ -7,7 +7,6 @@ gets plain values back. So a candidate can answer as well or as badly as it like
 it does in its process says how that was judged. Knows the standard library only.
 """
 
-import math
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ from engine.evaluation import confine, values
 from engine.evaluation.confine import Unconfined
 
 STARTING = 10  # seconds that confining may take
-GRACE = 2  # seconds after its time in which a judge ends, or is ended by the kernel
+GRACE = 1  # seconds after its time in which a judge ends, or is ended by the kernel
 PRELOADED = "collections copy functools hashlib heapq itertools math random re string typing"
 
 
@@ -41,7 +40,7 @@ class Candidate:
         self._answers, answers = os.pipe()
         self._process = os.fork()
         if self._process == 0:
-            _forever_apart(lambda: _work(questions, answers, plan, folder))
+            _forever_apart(_work, questions, answers, plan, folder)
         os.close(questions)
         os.close(answers)
         self._deadline = time.monotonic() + STARTING
@@ -92,16 +91,21 @@ def main() -> None:
         [channel] = received
         if os.fork() == 0:
             control.close()
-            _forever_apart(lambda: _judge(channel, base, parent))
+            _forever_apart(_judge, channel, base, parent)
         os.close(channel)
 
 
-def _forever_apart(work: Callable[[], None]) -> None:
+def _forever_apart(work: Callable[..., None], *arguments: Any) -> None:
     """Run `work` in a forked child, which never returns to what its parent was doing."""
     try:
-        work()
+        work(*arguments)
     finally:
         os._exit(0)
+
+
+def _end_after(seconds: float) -> None:
+    """The kernel ends this judge then, whatever it is doing; no report is no pass."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _judge(channel: int, base: str, parent: int) -> None:
@@ -110,8 +114,7 @@ def _judge(channel: int, base: str, parent: int) -> None:
     if os.getppid() != parent:
         return
     plan = values.receive(channel)
-    # The kernel ends a judge that is late, whatever it is doing; no report is no pass.
-    signal.alarm(math.ceil(STARTING + plan["seconds"] + GRACE))
+    _end_after(STARTING + GRACE)
     folder = os.path.join(base, str(os.getpid()))
     os.mkdir(folder, 0o700)
     if os.geteuid() == 0 and "privileges" in plan["steps"]:
@@ -129,6 +132,7 @@ def _trial(channel: int, plan: Mapping[str, Any], folder: str) -> dict[str, Any]
     """Confine a process, then read the trial, so that no candidate has the check in its memory."""
     candidate = Candidate(plan, folder)
     trial = values.receive(channel)
+    _end_after(plan["seconds"] + GRACE)
     began = time.monotonic()
     reason = _reason(candidate, trial)
     seconds = time.monotonic() - began
