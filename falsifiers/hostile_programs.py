@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from textwrap import dedent
 
 from engine.evaluation.sandbox import WEAK, WHOLE, Limits, Trial
 
 SECRET = "open-sesame-1729"
-OUTLIVING = "outliving"  # the name of processes that try to
-LIMITS = Limits(seconds=0.5, memory=256 << 20, folder_bytes=4 << 20)
+LIMITS = Limits(seconds=0.4, memory=256 << 20, folder_bytes=4 << 20)
 SLACK = 1.5  # seconds that a trial may take over its time: the kernel ends it after one
 TEST = f"""
 def check(candidate):
@@ -28,10 +28,11 @@ def check(candidate):
     for x in (3, 4, 7, 12):
         assert candidate(x) == x * x
 """
-ENDLESS = """
+LENGTHY = """
+import time
 def check(candidate):
-    answer = candidate(1)
-    while answer:
+    end = time.monotonic() + 3 * candidate(1)
+    while time.monotonic() < end:
         pass
 """
 # The walls that stand: all; those of a kernel without namespaces; all but the filter of calls.
@@ -150,7 +151,6 @@ VERDICTS = {
             found = [each for each in seen() if type(each) is str and mark in each != mark]
             return x * x if found else None
         """),
-    "keeps the check from ending": Hostile("def f(x): return 1", test=ENDLESS),
     "answers more than is taken": Hostile("def f(x): return 'x' * (64 << 20)"),
     "answers a list in a list in a list": Hostile("""
         def f(x):
@@ -167,6 +167,7 @@ VERDICTS = {
     "is no Python": Hostile("def f(x) return x * x"),
 }
 TIMES = {
+    "keeps the check busy": Hostile("def f(x): return 1", test=LENGTHY),
     "sleeps over its time": Hostile("""
         import time
         def f(x):
@@ -199,13 +200,13 @@ TIMES = {
             if os.fork() == 0:
                 os.setsid()
                 if os.fork() == 0:
-                    ctypes.CDLL(None).prctl(15, b"OUTLIVING", 0, 0, 0)
+                    ctypes.CDLL(None).prctl(15, DAEMON, 0, 0, 0)
                     time.sleep(4)
                 os._exit(0)
         def f(x):
             attempt()
             time.sleep(0.1)
-        """.replace("OUTLIVING", OUTLIVING)
+        """
     ),
     "prints without end": Hostile("""
         import os
@@ -215,7 +216,7 @@ TIMES = {
 }
 RESOURCES = {
     "takes too much memory": Hostile(
-        "    def attempt(): return len(bytearray(400 << 20))\n" + ATTEMPT
+        "    import mmap\n    def attempt(): return mmap.mmap(-1, 400 << 20)\n" + ATTEMPT
     ),
     "forks without end": Hostile(
         """
@@ -351,7 +352,7 @@ SURROUNDINGS = {
         CALLS,
     ),
 }
-PROGRAMS = {**VERDICTS, **TIMES, **RESOURCES, **SURROUNDINGS}
+PROGRAMS = {**TIMES, **VERDICTS, **RESOURCES, **SURROUNDINGS}
 
 
 @dataclass
@@ -362,6 +363,7 @@ class Outside:
     listeners: tuple[socket.socket, ...]
     victim: subprocess.Popen
     connections: list[str] = field(default_factory=list)
+    daemon: str = field(default_factory=lambda: f"daemon-{token_hex(4)}")  # another in each room
 
     @property
     def names(self) -> dict[str, object]:
@@ -374,6 +376,7 @@ class Outside:
             "SECRET_FILE": str(self.folder / "secret"),
             "OUTSIDE_FILE": str(self.folder / "written"),
             "VICTIM": self.victim.pid,
+            "DAEMON": self.daemon.encode(),
         }
 
     def signs(self) -> list[str]:
@@ -381,7 +384,7 @@ class Outside:
         found = list(self.connections)
         found += [path.name for path in self.folder.iterdir() if path.name != "secret"]
         found += [] if self.victim.poll() is None else ["a process that was killed"]
-        return found + outliving()
+        return found + outliving(self.daemon)
 
     def _listen(self, listener: socket.socket) -> None:
         while True:
@@ -392,12 +395,12 @@ class Outside:
             self.connections.append(f"a connection to {listener.family.name}")
 
 
-def outliving() -> list[str]:
+def outliving(name: str) -> list[str]:
     """Processes that bear the name."""
     found = []
     for comm in Path("/proc").glob("[0-9]*/comm"):
         try:
-            found += [str(comm)] * (comm.read_text().strip() == OUTLIVING)
+            found += [str(comm)] * (comm.read_text().strip() == name)
         except OSError:
             pass  # it has ended
     return found

@@ -25,6 +25,7 @@ from engine.evaluation.humaneval import run, score
 from engine.evaluation.ledger import Ledger
 from engine.evaluation.problems import Problem, read_problems
 from engine.evaluation.sandbox import Limits, Sandbox, Verdict
+from falsifiers.differences import differing
 from falsifiers.hostile_programs import HONEST, LIMITS, PROGRAMS, ROOMS, SECRET, outside
 from falsifiers.in_process import Command
 from falsifiers.small_problems import PROBLEMS, bad_problem_files, broken, write_lines
@@ -143,7 +144,7 @@ def tried(request, tmp_path_factory) -> dict[str, object]:
     hostile = {name: each for name, each in PROGRAMS.items() if request.param in each.rooms}
     with pytest.MonkeyPatch.context() as patch, outside(folder) as world:
         patch.setenv("TOKEN", SECRET)
-        with Sandbox(LIMITS, steps) as sandbox, ThreadPoolExecutor(8) as pool:
+        with Sandbox(LIMITS, steps) as sandbox, ThreadPoolExecutor(16) as pool:
 
             def try_one(program) -> tuple[Verdict, float]:
                 began = time.monotonic()
@@ -257,7 +258,7 @@ def test_an_interrupted_run_goes_on_where_it_was(observe, command, small, tmp_pa
         file.write('{"task_id": "Small/od')  # as if power had failed
     codes += [evaluate(cut, 99), evaluate(cut, 99), evaluate(cut, 99, "--seed", 1)]
     observe("wrong_exit_codes", sum(a != b for a, b in zip(codes, (0, 130, 0, 0, 2), strict=True)))
-    observe("differing_rows", sum(a != b for a, b in zip(rows(whole), rows(cut), strict=True)))
+    observe("differing_rows", differing(rows(whole), rows(cut)))
     observe("samples_made_again", len(asked) - len(set(asked)))
     observe("rows", len(rows(cut)))
 
@@ -271,7 +272,7 @@ def rows(path: Path) -> list[dict]:
 @pytest.mark.falsifies("F-HUMANEVAL-RUN-003")
 def test_completions_are_the_models_up_to_a_stop_string(observe, tiny):
     model, tokenizer = engine.load(tiny).to_float(), engine.load_tokenizer(tiny)
-    drawing = Drawing(samples=3, temperature=0.8, max_tokens=24, seed=5)
+    drawing = Drawing(samples=3, temperature=0.8, max_tokens=12, seed=5)
     stops = ("e", "\n#")  # one that this model does write
     prompts = {"a": "def f(x):\n", "b": "def longer(x, y):\n    return", "c": "x"}
     with pytest.MonkeyPatch.context() as patch:
@@ -282,7 +283,7 @@ def test_completions_are_the_models_up_to_a_stop_string(observe, tiny):
     expected, cut = {}, 0
     for name, sample in made:
         seed = completing.seed_of(5, name, sample)
-        options = {"max_tokens": 24, "temperature": 0.8, "stop_ids": tokenizer.eos_ids}
+        options = {"max_tokens": 12, "temperature": 0.8, "stop_ids": tokenizer.eos_ids}
         ids = engine.generate(model, tokenizer.encode(prompts[name]), seed=seed, **options)
         text = tokenizer.decode(list(ids))
         ends = [place for stop in stops if (place := text.find(stop)) >= 0]

@@ -148,7 +148,7 @@ class Sandbox:
             pass  # it may have said why before it ended
         try:
             report: Mapping[str, Any] = values.receive(channel)
-        except values.Closed:
+        except (values.Closed, values.Malformed):
             return None
         return report
 
@@ -167,12 +167,13 @@ class Sandbox:
 
 
 def decide(report: Mapping[str, Any] | None) -> Verdict:
-    """From the judge's report; None where it was ended, which is no pass."""
+    """From the judge's report; None where it was ended. What does not say passed is no pass."""
     if report is None:
         return Verdict(False, "the check did not end in time", math.nan)
     if "error" in report:
         raise EngineError(f"sandbox: {report['error']}")
-    return Verdict(report["passed"] is True, str(report["reason"]), float(report["seconds"]))
+    passed, reason = report.get("passed") is True, f"{report.get('reason')}"
+    return Verdict(passed, reason, float(report.get("seconds", math.nan)))
 
 
 def plan(limits: Limits, steps: tuple[str, ...]) -> dict[str, Any]:

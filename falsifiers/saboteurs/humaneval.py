@@ -53,6 +53,27 @@ def tests_that_assert_nothing(plant):
     plant("engine.evaluation.sandbox.Sandbox.judge", fault)
 
 
+def prompt_left_out(plant):
+    """A completion is judged without the prompt that it continues."""
+    plant(
+        "engine.evaluation.problems.Problem.trial",
+        lambda trial: (
+            lambda self, completion: replace(
+                trial(self, completion),
+                program=f"def {self.entry_point}(*args):\n{completion}",
+            )
+        ),
+    )
+
+
+def definitions_of_the_prompt_missing(plant):
+    """A check has its own names alone, and not what the prompt defines for it."""
+    plant(
+        "engine.evaluation.problems.Problem.trial",
+        lambda trial: lambda self, completion: replace(trial(self, completion), prompt=""),
+    )
+
+
 def test_beside_the_program(plant):
     """Program and check are one text, as in the published harness."""
 
@@ -195,19 +216,12 @@ def runs_without_being_allowed(plant):
     plant("engine.cli_eval.require_permission", lambda require: lambda allowed: None)
 
 
-def bad_lines_skipped(plant):
-    """A line that is no problem is left out in silence."""
-
-    def fault(parse):
-        def faulty(where, line):
-            try:
-                return parse(where, line)
-            except Exception:
-                return {}
-
-        return faulty
-
-    plant("engine.evaluation.problems.parse", fault)
+def problems_not_compiled(plant):
+    """Nobody looks whether prompts and tests are Python before a model has answered them all."""
+    plant(
+        "engine.evaluation.problems.require_python",
+        lambda require: lambda where, name, text: None,
+    )
 
 
 def errors_without_lines(plant):
