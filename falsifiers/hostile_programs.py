@@ -6,20 +6,12 @@ breach. What can be seen from outside (a connection, a file, a process that live
 there besides. All end by themselves within a few seconds, for the case that nothing contains them.
 """
 
-import os
-import socket
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from secrets import token_hex
+from dataclasses import dataclass
 from textwrap import dedent
 
 from engine.evaluation.sandbox import WEAK, WHOLE, Limits, Trial
+from falsifiers.outside import SECRET, Outside
 
-SECRET = "open-sesame-1729"
 LIMITS = Limits(seconds=0.4, memory=256 << 20, folder_bytes=4 << 20)
 SLACK = 1.5  # seconds that a trial may take over its time: the kernel ends it after one
 TEST = f"""
@@ -54,7 +46,7 @@ class Hostile:
     rooms: tuple[str, ...] = ANYWHERE
     test: str = TEST
 
-    def trial(self, outside: "Outside") -> Trial:
+    def trial(self, outside: Outside) -> Trial:
         program = dedent(self.text)
         for name, value in outside.names.items():
             program = program.replace(name, repr(value))
@@ -353,79 +345,3 @@ SURROUNDINGS = {
     ),
 }
 PROGRAMS = {**TIMES, **VERDICTS, **RESOURCES, **SURROUNDINGS}
-
-
-@dataclass
-class Outside:
-    """What programs try to reach, and whether they did."""
-
-    folder: Path
-    listeners: tuple[socket.socket, ...]
-    victim: subprocess.Popen
-    connections: list[str] = field(default_factory=list)
-    daemon: str = field(default_factory=lambda: f"daemon-{token_hex(4)}")  # another in each room
-
-    @property
-    def names(self) -> dict[str, object]:
-        """What stands for what in a program's text."""
-        tcp, abstract = self.listeners
-        return {
-            "PORT": tcp.getsockname()[1],
-            "ABSTRACT": abstract.getsockname(),
-            "SECRET_VALUE": SECRET,
-            "SECRET_FILE": str(self.folder / "secret"),
-            "OUTSIDE_FILE": str(self.folder / "written"),
-            "VICTIM": self.victim.pid,
-            "DAEMON": self.daemon.encode(),
-        }
-
-    def signs(self) -> list[str]:
-        """What was reached, as far as it shows: connections, files, processes that live on."""
-        found = list(self.connections)
-        found += [path.name for path in self.folder.iterdir() if path.name != "secret"]
-        found += [] if self.victim.poll() is None else ["a process that was killed"]
-        return found + outliving(self.daemon)
-
-    def _listen(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                listener.accept()[0].close()
-            except OSError:
-                return
-            self.connections.append(f"a connection to {listener.family.name}")
-
-
-def outliving(name: str) -> list[str]:
-    """Processes that bear the name."""
-    found = []
-    for comm in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            found += [str(comm)] * (comm.read_text().strip() == name)
-        except OSError:
-            pass  # it has ended
-    return found
-
-
-@contextmanager
-def outside(folder: Path) -> Iterator[Outside]:
-    """Two servers and a folder that anybody may write to, with a secret that anybody may read."""
-    (folder / "secret").write_text(SECRET)
-    folder.chmod(0o777)
-    tcp = socket.create_server(("127.0.0.1", 0))
-    abstract = socket.socket(socket.AF_UNIX)
-    abstract.bind(f"\0candidates-{os.getpid()}")
-    abstract.listen()
-    made = Outside(folder, (tcp, abstract), subprocess.Popen(["sleep", "60"]))
-    threads = [threading.Thread(target=made._listen, args=(s,)) for s in made.listeners]
-    for thread in threads:
-        thread.start()
-    try:
-        yield made
-    finally:
-        made.victim.kill()
-        made.victim.wait()
-        for listener in made.listeners:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-        for thread in threads:
-            thread.join()

@@ -9,7 +9,9 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -20,14 +22,16 @@ import pytest
 import engine
 from engine import cli_eval
 from engine.evaluation import completing, estimate, values
+from engine.evaluation import sandbox as sandboxing
 from engine.evaluation.completing import Completer, Drawing
 from engine.evaluation.humaneval import run, score
 from engine.evaluation.ledger import Ledger
 from engine.evaluation.problems import Problem, read_problems
 from engine.evaluation.sandbox import Limits, Sandbox, Verdict
 from falsifiers.differences import differing
-from falsifiers.hostile_programs import HONEST, LIMITS, PROGRAMS, ROOMS, SECRET, outside
+from falsifiers.hostile_programs import HONEST, LIMITS, PROGRAMS, ROOMS
 from falsifiers.in_process import Command
+from falsifiers.outside import SECRET, outside
 from falsifiers.small_problems import PROBLEMS, bad_problem_files, broken, write_lines
 
 MODEL = os.environ.get("HUMANEVAL_MODEL_PATH")
@@ -218,11 +222,32 @@ def test_refusals_name_what_to_mend(observe, command, small, tiny, tmp_path):
     for path, said in bad_problem_files(tmp_path).items():
         refused.append((("--problems", path, "--completions", rows, allow), said))
     ends = [(command("eval", "humaneval", *arguments), said) for arguments, said in refused]
+    with without_namespaces():
+        ends.append((command("eval", "humaneval", *given, allow), "--weak-sandbox"))
+        weak = command("eval", "humaneval", *canonical(small), allow, "--weak-sandbox")
+    observe("weak_unsaid", int(weak.code != 0 or "FILES ARE OPEN" not in weak.err))
     told = [(ran.err.splitlines()[-1:], said) for ran, said in ends]
     print(*told, sep="\n")
     observe("accepted", sum(ran.code != 2 for ran, _ in ends))
     observe("unclear", sum(not line or said not in line[0] for line, said in told))
     observe("refusals", len(ends))
+
+
+@contextmanager
+def without_namespaces() -> Iterator[None]:
+    """A kernel that refuses the namespaces' first use, to mount a folder."""
+    plan = sandboxing.plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sandboxing, "plan", lambda limits, steps: plan(limits, steps) | {"folder_bytes": "-"}
+        )
+        yield
+
+
+def canonical(small: Path) -> tuple[object, ...]:
+    """Options for the right completions of the small problems."""
+    texts = [{"task_id": r["task_id"], "completion": r["canonical_solution"]} for r in PROBLEMS]
+    return "--problems", small, "--completions", write_lines(small.with_suffix(".right"), texts)
 
 
 class Interrupted:

@@ -8,11 +8,11 @@ manual's namespaces(7), pivot_root(2), mount_setattr(2), seccomp(2) and capabili
 import ctypes
 import os
 import platform
-import resource
 import signal
 import struct
 import sys
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,10 @@ PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050001, 0x80000000  # refuse: EPERM
 UNKNOWN_CALL = 0x00050026  # ENOSYS, on which the C library falls back on clone
 
-_libc = ctypes.CDLL(None, use_errno=True)
+
+@cache
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 class Unconfined(Exception):
@@ -148,6 +151,8 @@ def _protect(path: str, recursive: int) -> None:
 
 
 def _limits(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None:
+    import resource  # which Windows lacks
+
     for name, most in plan["limits"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
@@ -209,6 +214,6 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, data: 
 def _call(name: str, *arguments: Any) -> None:
     """A function of the C library that answers -1 for an error."""
     wide = [ctypes.c_long(each) if type(each) is int else each for each in arguments]
-    if getattr(_libc, name)(*wide) == -1:
+    if getattr(_library(), name)(*wide) == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -89,6 +89,7 @@ def main() -> None:
     while True:
         _, received, _, _ = socket.recv_fds(control, 1, 1)
         if not received:
+            shutil.rmtree(base, ignore_errors=True)  # whoever asked has ended, if need be unasked
             return
         [channel] = received
         if os.fork() == 0:

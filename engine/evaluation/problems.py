@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ def _problem(where: str, row: dict[str, Any]) -> Problem:
 def require_python(where: str, name: str, text: str) -> None:
     """Refuse what does not compile by itself; nothing of it runs."""
     try:
-        compile(text, name, "exec", dont_inherit=True)
+        with warnings.catch_warnings(action="ignore"):  # of escapes in somebody else's docstrings
+            compile(text, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FormatError(
             f"{where}: found {error} in {name!r}, expected Python that compiles by itself"

@@ -340,3 +340,19 @@ def unknown_kinds_are_none(plant):
         return faulty
 
     plant("engine.evaluation.values.decode", fault)
+
+
+def weak_unasked(plant):
+    """Where there are no namespaces, a sandbox does without and asks nobody."""
+    plant(
+        "engine.evaluation.sandbox.Sandbox.open",
+        lambda opened: lambda cls, limits=None, *, weak=False: opened(cls, limits, weak=True),
+    )
+
+
+def weakness_unsaid(plant):
+    """A sandbox without walls around files says that it is whole."""
+    plant(
+        "engine.evaluation.sandbox.Sandbox.statement",
+        lambda statement: lambda self: "candidates have no network and no files",
+    )
