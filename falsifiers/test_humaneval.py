@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -29,9 +30,9 @@ from engine.evaluation.ledger import Ledger
 from engine.evaluation.problems import Problem, read_problems
 from engine.evaluation.sandbox import Limits, Sandbox, Verdict
 from falsifiers.differences import differing
-from falsifiers.hostile_programs import HONEST, LIMITS, PROGRAMS, ROOMS
+from falsifiers.hostile_programs import HONEST, LIMITS, PROGRAMS, ROOMS, Hostile
 from falsifiers.in_process import Command
-from falsifiers.outside import SECRET, outside
+from falsifiers.outside import SECRET, Outside, outside
 from falsifiers.small_problems import PROBLEMS, bad_problem_files, broken, write_lines
 
 MODEL = os.environ.get("HUMANEVAL_MODEL_PATH")
@@ -141,38 +142,38 @@ def coverage(samples: int) -> float:
     return held / 1000
 
 
-@pytest.fixture(scope="module", params=ROOMS)
-def tried(request, tmp_path_factory) -> dict[str, object]:
-    """What came of every hostile program in one room."""
-    steps, folder = ROOMS[request.param], tmp_path_factory.mktemp("outside")
-    hostile = {name: each for name, each in PROGRAMS.items() if request.param in each.rooms}
-    with pytest.MonkeyPatch.context() as patch, outside(folder) as world:
-        patch.setenv("TOKEN", SECRET)
-        with Sandbox(LIMITS, steps) as sandbox, ThreadPoolExecutor(16) as pool:
+def tried(room: str, world: Outside) -> dict[str, tuple[Verdict, float]]:
+    """What came of each hostile program in one room, and after how long; of an honest one last.
 
-            def try_one(program) -> tuple[Verdict, float]:
-                began = time.monotonic()
-                return sandbox.judge(program.trial(world)), time.monotonic() - began
+    That one has more time, as a busy machine may let it wait.
+    """
+    hostile = {name: each for name, each in PROGRAMS.items() if room in each.rooms}
+    with Sandbox(LIMITS, ROOMS[room]) as sandbox, ThreadPoolExecutor(16) as pool:
 
-            ends = dict(zip(hostile, pool.map(try_one, hostile.values()), strict=True))
-            honest, _ = try_one(HONEST)
-            signs = world.signs()
-    breaches = [name for name, (verdict, _) in ends.items() if verdict.passed]
-    print(request.param, *(f"{name}: {each[0].reason}" for name, each in ends.items()), sep="\n")
-    print("breaches:", breaches, signs)
-    longest = max(seconds for _, seconds in ends.values())
-    return {
-        "breaches": len(breaches) + len(signs),
-        "programs": len(hostile),
-        "overrun": longest - LIMITS.seconds,
-        "honest_failed": int(not honest.passed),
-    }
+        def try_one(program: Hostile) -> tuple[Verdict, float]:
+            began = time.monotonic()
+            return sandbox.judge(program.trial(world)), time.monotonic() - began
+
+        ends = dict(zip(hostile, pool.map(try_one, hostile.values()), strict=True))
+    with Sandbox(replace(LIMITS, seconds=10), ROOMS[room]) as sandbox:
+        return ends | {"honest": try_one(HONEST)}
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-ORACLE-003")
-def test_hostile_programs_are_contained(observe, tried):
-    for name, found in tried.items():
-        observe(name, found)
+def test_hostile_programs_are_contained(observe, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", SECRET)
+    with outside(tmp_path) as world, ThreadPoolExecutor() as pool:
+        rooms = list(pool.map(lambda room: tried(room, world), ROOMS))
+        signs = world.signs()
+    honest = [ends.pop("honest")[0] for ends in rooms]
+    verdicts = [(name, *end) for ends in rooms for name, end in ends.items()]
+    breaches = [name for name, verdict, _ in verdicts if verdict.passed]
+    print(*(f"{name}: {verdict.reason}" for name, verdict, _ in verdicts), sep="\n")
+    print("breaches:", breaches, signs)
+    observe("breaches", len(breaches) + len(signs))
+    observe("programs", len(verdicts))
+    observe("overrun", max(seconds for *_, seconds in verdicts) - LIMITS.seconds)
+    observe("honest_failed", sum(not verdict.passed for verdict in honest))
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-ORACLE-004")
