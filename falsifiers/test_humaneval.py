@@ -8,6 +8,8 @@ completions, the whole prompt through the model without a cache.
 import json
 import math
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +41,18 @@ MODEL = os.environ.get("HUMANEVAL_MODEL_PATH")
 GIVEN = os.environ.get("HUMANEVAL_PATH")
 SETTLED = Limits(seconds=10)  # on a machine that is busy, a right answer is not to be late
 WORKERS = 4
+
+
+@pytest.fixture(scope="module")
+def namespaces() -> None:
+    """Block what needs them where the kernel keeps them from this user, by util-linux's word."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    made = ["unshare", *user, "--mount", "--net", "--pid", "--ipc", "--uts", "--fork"]
+    if shutil.which("unshare") is None:
+        return
+    done = subprocess.run([*made, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"the kernel gives this user no namespaces: {done.stderr.decode().strip()}")
 
 
 @pytest.fixture
@@ -73,18 +87,21 @@ def real_score(tmp_path_factory) -> tuple[int, int]:
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-V2-001")
+@pytest.mark.usefixtures("namespaces")
 def test_a_model_solves_an_eighth(observe, real_score):
     observe.at("runtime", artifact=MODEL)
     observe("pass_at_1", successes=real_score[0], trials=real_score[1])
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-V2-002")
+@pytest.mark.usefixtures("namespaces")
 def test_a_model_solves_a_quarter(observe, real_score):
     observe.at("runtime", artifact=MODEL)
     observe("pass_at_1", successes=real_score[0], trials=real_score[1])
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-ORACLE-001")
+@pytest.mark.usefixtures("namespaces")
 def test_canonical_solutions_pass_and_broken_ones_do_not(observe):
     problems = read_problems(Path(GIVEN))
     with Sandbox(SETTLED) as sandbox:
@@ -160,6 +177,7 @@ def tried(room: str, world: Outside) -> dict[str, tuple[Verdict, float]]:
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-ORACLE-003")
+@pytest.mark.usefixtures("namespaces")
 def test_hostile_programs_are_contained(observe, tmp_path, monkeypatch):
     monkeypatch.setenv("TOKEN", SECRET)
     with outside(tmp_path) as world, ThreadPoolExecutor() as pool:
@@ -177,6 +195,7 @@ def test_hostile_programs_are_contained(observe, tmp_path, monkeypatch):
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-ORACLE-004")
+@pytest.mark.usefixtures("namespaces")
 def test_a_broken_model_scores_0(observe, command, small, tiny, tmp_path):
     flags = ("--problems", small, "--max-tokens", 6, "--allow-code-execution", "--json", "-")
     ran = command("eval", "humaneval", "--model", tiny, *flags)
@@ -206,6 +225,7 @@ def scores_of_missing_samples(small: Path) -> int:
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-RUN-001")
+@pytest.mark.usefixtures("namespaces")
 def test_refusals_name_what_to_mend(observe, command, small, tiny, tmp_path):
     rows = write_lines(tmp_path / "rows.jsonl", [{"task_id": "Small/double", "completion": ""}])
     allow, given = "--allow-code-execution", ("--problems", small, "--completions", rows)
@@ -267,6 +287,7 @@ class Interrupted:
 
 
 @pytest.mark.falsifies("F-HUMANEVAL-RUN-002")
+@pytest.mark.usefixtures("namespaces")
 def test_an_interrupted_run_goes_on_where_it_was(observe, command, small, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     flags = ("--problems", small, "--completions", small, "--samples", 3, "--temperature", 1)

@@ -76,18 +76,26 @@ def confine(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None
                 raise Unconfined(f"{name}: {error}") from error
 
 
-def separate_processes(user: int) -> None:
-    """Children see no process but their own, and end with the first; `user` keeps its number.
+def can_become_nobody() -> bool:
+    """Whether this process is root, in a namespace of users that has nobody in it."""
+    lines = Path("/proc/self/uid_map").read_text().splitlines()
+    ranges = [tuple(map(int, line.split())) for line in lines]
+    mapped = any(first <= NOBODY < first + count for first, _, count in ranges)
+    return os.geteuid() == 0 and mapped
 
-    Whoever is not root needs a namespace of users for that, and gets it.
+
+def separate_processes(become_nobody: bool) -> None:
+    """Children see no process but their own, and end with the first.
+
+    Whoever cannot `become_nobody` later needs a namespace of users for that, and is nobody in it.
     """
-    group = os.getegid()
+    user, group = os.geteuid(), os.getegid()
     try:
-        if user != 0:
+        if not become_nobody:
             _call("unshare", NEW_USER)
             Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-            Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+            Path("/proc/self/uid_map").write_text(f"{NOBODY} {user} 1")
+            Path("/proc/self/gid_map").write_text(f"{NOBODY} {group} 1")
         _call("unshare", NEW_PID)
     except OSError as error:
         raise Unconfined(f"namespaces: {error}") from error
@@ -159,7 +167,7 @@ def _limits(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None
 
 def _privileges(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None:
     """No capabilities, none by running a program, and not root."""
-    if os.geteuid() == 0:
+    if plan["become_nobody"]:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)

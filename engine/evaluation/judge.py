@@ -33,9 +33,8 @@ class Candidate:
     """The untrusted process, from the judge's side."""
 
     def __init__(self, plan: Mapping[str, Any], folder: str) -> None:
-        user = os.geteuid()
         if "namespaces" in plan["steps"]:
-            confine.separate_processes(user)
+            confine.separate_processes(plan["become_nobody"])
         confine.hide_memory()
         questions, self._ask = os.pipe()
         self._answers, answers = os.pipe()
@@ -119,12 +118,13 @@ def _judge(channel: int, base: str, parent: int) -> None:
     plan = values.receive(channel)
     _end_after(STARTING + GRACE)
     folder = os.path.join(base, str(os.getpid()))
-    os.mkdir(folder, 0o700)
-    if os.geteuid() == 0 and "privileges" in plan["steps"]:
-        os.chown(folder, confine.NOBODY, confine.NOBODY)
     try:
+        os.mkdir(folder, 0o700)
+        plan["become_nobody"] = confine.can_become_nobody()
+        if plan["become_nobody"] and "privileges" in plan["steps"]:
+            os.chown(folder, confine.NOBODY, confine.NOBODY)
         report = _trial(channel, plan, folder)
-    except Unconfined as error:
+    except (Unconfined, OSError) as error:
         report = {"error": f"{error}"}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
