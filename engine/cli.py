@@ -1,4 +1,4 @@
-"""The command line: `python -m engine run|serve|trace|inspect|bench|fixture`.
+"""The command line: `python -m engine run|serve|trace|inspect|bench|fixture|eval`.
 
 Knows options, streams and exit codes; everything else is done by the modules that it calls.
 Exit codes: 0 done, 2 bad input (one line on stderr), 130 interrupted.
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from engine import cli_distill, cli_tools
+from engine import cli_distill, cli_eval, cli_tools
 from engine.chat import ChatTemplate, render_chat
 from engine.checkpoint import open_checkpoint
 from engine.cli_options import Device, ModelPath, RouteName, open_route, say
@@ -142,6 +142,7 @@ def serve(
 
 app.add_typer(cli_tools.app)
 app.add_typer(cli_distill.app, name="distill")
+app.add_typer(cli_eval.app, name="eval")
 
 
 def main() -> None:

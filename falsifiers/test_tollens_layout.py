@@ -36,20 +36,21 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "attention cli_progress distill errors evaluation llama_child memory metrics "
-        "triton_kernels",
-        "cache child config cursor disk distill.stream distill.topk launch line quant refusal "
-        "texts tokenizer tokenizer_json",
-        "connection distill.data distill.vocabulary gguf hf_config peer request rope text "
-        "weights",
-        "distill.cached distill.digest gate kernels layout moe packed route safetensors "
-        "traffic",
-        "checkpoint gpu int4 native",
+        "attention cli_progress distill errors evaluation evaluation.confine "
+        "evaluation.values llama_child memory metrics triton_kernels",
+        "cache child config cursor disk distill.stream distill.topk evaluation.estimate "
+        "evaluation.judge evaluation.sandbox launch line quant refusal texts tokenizer "
+        "tokenizer_json",
+        "connection distill.data distill.vocabulary evaluation.problems gguf hf_config peer "
+        "request rope text weights",
+        "distill.cached distill.digest evaluation.ledger gate kernels layout moe packed route "
+        "safetensors traffic",
+        "checkpoint evaluation.humaneval gpu int4 native",
         "chat routes",
         "bpe cli_options inspection model tokenizer_files",
         "bench corpus fixture_text generate profile trace",
-        "answer bench_report cli_corpus compare fixture sides",
-        "distill.teachers plot reply tables",
+        "answer bench_report cli_corpus compare evaluation.completing fixture sides",
+        "cli_eval distill.teachers plot reply tables",
         "bench_table cli_trace delivery distill.precompute",
         "cli_bench cli_precompute server",
         "cli_distill cli_tools",
