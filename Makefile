@@ -13,7 +13,7 @@ STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
 unexport PYTHONDONTWRITEBYTECODE
 # llama.cpp is built for this very processor, and kept by pip for the next time; so a cache belongs to
 # one kind of processor. Its AMX code ends the process where a hypervisor shows AMX and lacks it.
-NO_AMX := $(shell cc -mno-amx-tile -E -x c /dev/null >/dev/null 2>&1 && echo -mno-amx-tile)
+NO_AMX := $(shell cc -mno-amx-int8 -E -x c /dev/null >/dev/null 2>&1 && echo -mno-amx-int8)
 LLAMA_CMAKE := -DGGML_NATIVE=ON -DCMAKE_C_FLAGS=$(NO_AMX) -DCMAKE_CXX_FLAGS=$(NO_AMX)
 LLAMA_CACHE = $(HOME)/.cache/tollens-$(shell (echo "$(LLAMA_CMAKE)"; \
 	grep -m1 ^flags /proc/cpuinfo) 2>/dev/null | cksum | cut -d' ' -f1)
