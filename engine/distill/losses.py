@@ -13,7 +13,6 @@ is. Shape letters: N rows, which are tokens; V vocabulary; K logits that a cache
 Source: Hinton, Vinyals and Dean 2015, Distilling the knowledge in a neural network, section 2.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -133,7 +132,7 @@ def _sweep(
     held = torch.float32 if s.dtype is torch.float16 else s.dtype
     gradient = torch.zeros(s.shape if wanted else (0,), dtype=held, device=s.device)
     total = torch.zeros((), dtype=torch.float64, device=s.device)
-    for block in blocks(rows, s.shape[1]):
+    for block in rows.split(block_size(s)):
         chosen = None if kept is None else kept[block].long()
         losses, found = token_losses(wide(s[block]), wide(t[block]), chosen, y[block].long(), mix)
         total += losses.sum()
@@ -147,10 +146,9 @@ def counted(labels: Tensor) -> Tensor:
     return (labels >= 0).nonzero().squeeze(1)
 
 
-def blocks(rows: Tensor, width: int) -> Iterator[Tensor]:
-    """`rows` in pieces, as many in each as can be worked on at once."""
-    size = BLOCK.get(rows.device.type, WIDE_BLOCK)
-    yield from rows.split(max(1, size // width)) if len(rows) else ()
+def block_size(logits: Tensor) -> int:
+    """Rows that are worked on at once."""
+    return max(1, BLOCK.get(logits.device.type, WIDE_BLOCK) // logits.shape[1])
 
 
 def wide_type(dtype: torch.dtype) -> torch.dtype:
