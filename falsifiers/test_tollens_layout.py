@@ -36,11 +36,11 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "errors memory llama_child triton_kernels distill evaluation",
-        "config launch cursor quant tokenizer tokenizer_json cache refusal metrics child",
-        "gguf hf_config rope weights request text line connection peer",
-        "safetensors traffic",
-        "checkpoint layout moe attention route kernels packed",
+        "errors memory llama_child triton_kernels evaluation",
+        "distill.loss_inputs config launch cursor quant tokenizer tokenizer_json cache refusal metrics child",
+        "distill.losses gguf hf_config rope weights request text line connection peer",
+        "distill.linear_loss safetensors traffic",
+        "distill checkpoint layout moe attention route kernels packed",
         "native int4 gpu",
         "routes",
         "chat",
@@ -67,6 +67,7 @@ PUBLIC = {
         TemplateError TensorError Tokenizer generate load load_tokenizer open_checkpoint
         render_chat write_fixture
     """,
+    "engine.distill": "kd_logit_gradient kd_loss linear_kd_loss sparse_kd_loss",
 }
 
 

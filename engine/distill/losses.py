@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from engine.distill.loss_inputs import Mix, require_kept, require_logits
 
-BLOCK = {"cpu": 2**18}  # logits that are worked on at once: what a processor's cache holds
+BLOCK = {"cpu": 2**19}  # logits that are worked on at once: what a processor's cache holds
 WIDE_BLOCK = 2**26  # on other devices: few launches, and little memory beside the logits
 
 
