@@ -37,7 +37,8 @@ LAYERS = {
     ),
     "engine": (
         "errors memory llama_child triton_kernels evaluation",
-        "distill.loss_inputs config launch cursor quant tokenizer tokenizer_json cache refusal metrics child",
+        "config launch cursor quant tokenizer tokenizer_json cache refusal metrics child "
+        "distill.loss_inputs",
         "distill.losses gguf hf_config rope weights request text line connection peer",
         "distill.linear_loss safetensors traffic",
         "distill checkpoint layout moe attention route kernels packed",
