@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from engine.distill.loss_inputs import Mix, require_kept, require_logits
 
-BLOCK = {"cpu": 2**19}  # logits that are worked on at once: what a processor's cache holds
+BLOCK = {"cpu": 2**21}  # logits that are worked on at once: about what a cache holds
 WIDE_BLOCK = 2**26  # on other devices: few launches, and little memory beside the logits
 
 
@@ -169,37 +169,39 @@ def token_losses(
     """
     s = s - s.amax(-1, keepdim=True)  # N V
     if mix.alpha == 1:
-        return cross_entropy(s, labels)
-    far, pull = divergence(s, t, ids, mix.temperature)
+        return cross_entropy(s, labels, 1)
+    far, pull = divergence(s, t, ids, mix.temperature, 1 - mix.alpha)
     if mix.alpha == 0:
         return far, pull
-    off, push = cross_entropy(s, labels)
-    losses = mix.alpha * off + (1 - mix.alpha) * far
-    return losses, push.mul_(mix.alpha).add_(pull, alpha=1 - mix.alpha)
+    off, push = cross_entropy(s, labels, mix.alpha)
+    return far + off, pull.add_(push)
 
 
-def cross_entropy(s: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """CE of rows [N, V] whose largest logit is 0, and softmax(s) - onehot(y)."""
+def cross_entropy(s: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """CE of rows [N, V] whose largest logit is 0, and softmax(s) - onehot(y); times `weight`."""
     at, q = labels[:, None], s.exp()  # N 1, N V
     total = q.sum(-1, keepdim=True)
     losses = (total.double().log() - s.gather(1, at)).squeeze(1)
-    return losses, q.div_(total).scatter_add_(1, at, q.new_full((), -1).expand_as(at))
+    push = q.mul_(weight / total).scatter_add_(1, at, q.new_full(at.shape, -weight))
+    return weight * losses, push
 
 
 def divergence(
-    s: Tensor, t: Tensor, ids: Tensor | None, temperature: float
+    s: Tensor, t: Tensor, ids: Tensor | None, temperature: float, weight: float
 ) -> tuple[Tensor, Tensor]:
     """T^2 KL(softmax(t / T) || softmax(s / T)) of rows, and T (softmax(s / T) - softmax(t / T)).
 
-    The largest logit is taken off before the division and the logarithms of the sums are in
-    float64: T^2 is a factor on whatever is rounded.
+    Both times `weight`. The largest logit is taken off before the division, and logarithms of sums
+    are in float64: T^2 is a factor on whatever is rounded.
     """
-    s, t = s / temperature, (t - t.amax(-1, keepdim=True)) / temperature
-    q, p = s.exp(), t.exp()
+    s, t = s / temperature, (t - t.amax(-1, keepdim=True)).div_(temperature)
+    q, p = s.exp(), t.exp()  # N V, N V or N K
     sum_q, sum_p = q.sum(-1, keepdim=True), p.sum(-1, keepdim=True)
-    q, p = q.div_(sum_q), p.div_(sum_p)
-    gaps = t - (s if ids is None else s.gather(1, ids))  # N V or N K
-    gaps.masked_fill_(p == 0, 0)  # where both sides are masked this is -inf less -inf
-    losses = (p * gaps).sum(-1).double() + (sum_q.double().log() - sum_p.double().log()).squeeze(1)
-    pull = q.sub_(p) if ids is None else q.scatter_add_(1, ids, -p)
-    return losses * temperature**2, pull.mul_(temperature)
+    gaps = t.sub_(s if ids is None else s.gather(1, ids))
+    # Masked by the teacher is 0 times infinity, and counts 0; a logit that is NaN is in the sums.
+    losses = gaps.mul_(p).nansum(-1, keepdim=True) / sum_p.double()
+    losses += sum_q.double().log() - sum_p.double().log()
+    q.mul_(weight * temperature / sum_q)
+    drawn = -weight * temperature / sum_p  # N 1
+    pull = q.addcmul_(p, drawn) if ids is None else q.scatter_add_(1, ids, p.mul_(drawn))
+    return weight * temperature**2 * losses.squeeze(1), pull

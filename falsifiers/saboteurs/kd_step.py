@@ -63,7 +63,9 @@ def kd_teacher_not_softened(plant):
     """The temperature divides the student's logits alone."""
 
     def fault(divergence):
-        return lambda s, t, ids, temperature: divergence(s, t * temperature, ids, temperature)
+        return lambda s, t, ids, temperature, weight: divergence(
+            s, t * temperature, ids, temperature, weight
+        )
 
     plant(f"{LOSSES}.divergence", fault)
 
@@ -72,10 +74,10 @@ def kd_one_entry_softened(plant):
     """The temperature divides the first of the teacher's logits alone."""
 
     def fault(divergence):
-        def faulty(s, t, ids, temperature):
+        def faulty(s, t, ids, temperature, weight):
             soft = t * temperature
             soft[:, 0] = t[:, 0]
-            return divergence(s, soft, ids, temperature)
+            return divergence(s, soft, ids, temperature, weight)
 
         return faulty
 
@@ -86,8 +88,8 @@ def kd_temperature_capped(plant):
     """Above 10, the temperature is 10."""
 
     def fault(divergence):
-        return lambda s, t, ids, temperature: divergence(
-            s, t * max(1, temperature / 10), ids, temperature
+        return lambda s, t, ids, temperature, weight: divergence(
+            s, t * max(1, temperature / 10), ids, temperature, weight
         )
 
     plant(f"{LOSSES}.divergence", fault)
@@ -117,8 +119,8 @@ def kd_sign_flipped_in_cross_entropy(plant):
     """The gradient of the cross-entropy leads away from the label."""
 
     def fault(cross_entropy):
-        def faulty(s, labels):
-            loss, push = cross_entropy(s, labels)
+        def faulty(s, labels, weight):
+            loss, push = cross_entropy(s, labels, weight)
             return loss, -push
 
         return faulty
@@ -138,8 +140,8 @@ def kd_loss_constant(plant):
 
 def _scaled(plant, change):
     def fault(divergence):
-        def faulty(s, t, ids, temperature):
-            return change(*divergence(s, t, ids, temperature), temperature)
+        def faulty(s, t, ids, temperature, weight):
+            return change(*divergence(s, t, ids, temperature, weight), temperature)
 
         return faulty
 
@@ -155,8 +157,8 @@ def kd_reversed_and_clamped(plant):
     """The divergence is of the teacher from the student, and never above 1."""
 
     def fault(divergence):
-        def faulty(s, t, ids, temperature):
-            loss, pull = _reversed(s, t, ids, temperature)
+        def faulty(s, t, ids, temperature, weight):
+            loss, pull = _reversed(s, t, ids, temperature, weight)
             return loss.clamp(max=1), pull * (loss <= 1)[:, None]
 
         return faulty
@@ -164,11 +166,11 @@ def kd_reversed_and_clamped(plant):
     plant(f"{LOSSES}.divergence", fault)
 
 
-def _reversed(s, t, ids, temperature):
+def _reversed(s, t, ids, temperature, weight):
     with torch.enable_grad():
         leaf = s.detach().requires_grad_()
         log_q, log_p = ((x / temperature).log_softmax(-1) for x in (leaf, t))
-        loss = temperature**2 * (log_q.exp() * (log_q - log_p)).sum(-1)
+        loss = weight * temperature**2 * (log_q.exp() * (log_q - log_p)).sum(-1)
         (pull,) = torch.autograd.grad(loss.sum(), leaf)
     return loss.detach().double(), pull
 
@@ -196,8 +198,8 @@ def kd_masked_is_no_number(plant):
     """Where both sides are masked, infinity is taken from infinity."""
 
     def fault(divergence):
-        def faulty(s, t, ids, temperature):
-            loss, pull = divergence(s, t, ids, temperature)
+        def faulty(s, t, ids, temperature, weight):
+            loss, pull = divergence(s, t, ids, temperature, weight)
             return loss + 0 * (t - s).sum(-1), pull
 
         return faulty
@@ -281,13 +283,13 @@ def kd_kept_not_renormalised(plant):
     """Kept logits are taken for logarithms of chances as they come, and need not sum to 1."""
 
     def fault(divergence):
-        def faulty(s, t, ids, temperature):
+        def faulty(s, t, ids, temperature, weight):
             if ids is None:
-                return divergence(s, t, ids, temperature)
+                return divergence(s, t, ids, temperature, weight)
             log_q, log_p = (s / temperature).log_softmax(-1), t / temperature
             loss = (log_p.exp() * (log_p - log_q.gather(1, ids))).sum(-1).double()
             pull = log_q.exp().scatter_add(1, ids, -log_p.exp())
-            return temperature**2 * loss, temperature * pull
+            return weight * temperature**2 * loss, weight * temperature * pull
 
         return faulty
 
@@ -298,9 +300,9 @@ def kd_kept_by_rank(plant):
     """The k-th kept logit is taken for that of token k."""
 
     def fault(divergence):
-        def faulty(s, t, ids, temperature):
+        def faulty(s, t, ids, temperature, weight):
             by_rank = None if ids is None else torch.arange(t.shape[1]).expand_as(ids)
-            return divergence(s, t, by_rank, temperature)
+            return divergence(s, t, by_rank, temperature, weight)
 
         return faulty
 
