@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from engine.distill.loss_inputs import Mix, require_kept, require_logits
 
 BLOCK = {"cpu": 2**21}  # logits that are worked on at once: about what a cache holds
-WIDE_BLOCK = 2**26  # on other devices: few launches, and little memory beside the logits
+WIDE_BLOCK = 2**25  # on other devices: few launches, and little memory beside the logits
 
 
 def kd_loss(
@@ -167,7 +167,7 @@ def token_losses(
 
     A term without weight is left out, as 0 times its infinity would be no number.
     """
-    s = s - s.amax(-1, keepdim=True)  # N V
+    s, t = s - s.amax(-1, keepdim=True), t.to(s.dtype)  # N V
     if mix.alpha == 1:
         return cross_entropy(s, labels, 1)
     far, pull = divergence(s, t, ids, mix.temperature, 1 - mix.alpha)
