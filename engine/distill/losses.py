@@ -109,7 +109,7 @@ class _Loss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         gradient.mul_(upstream)  # in place: autograd refuses a second backward pass
@@ -132,7 +132,7 @@ def _sweep(
     held = torch.float32 if s.dtype is torch.float16 else s.dtype
     gradient = torch.zeros(s.shape if wanted else (0,), dtype=held, device=s.device)
     total = torch.zeros((), dtype=torch.float64, device=s.device)
-    for block in rows.split(block_size(s)):
+    for block in torch.split(rows, block_size(s)):
         chosen = None if kept is None else kept[block].long()
         losses, found = token_losses(wide(s[block]), wide(t[block]), chosen, y[block].long(), mix)
         total += losses.sum()
