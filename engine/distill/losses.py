@@ -13,6 +13,7 @@ is. Shape letters: N rows, which are tokens; V vocabulary; K logits that a cache
 Source: Hinton, Vinyals and Dean 2015, Distilling the knowledge in a neural network, section 2.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ def _sweep(
     held = torch.float32 if s.dtype is torch.float16 else s.dtype
     gradient = torch.zeros(s.shape if wanted else (0,), dtype=held, device=s.device)
     total = torch.zeros((), dtype=torch.float64, device=s.device)
-    for block in torch.split(rows, block_size(s)):
+    for block in blocks(rows, len(s), block_size(s)):
         chosen = None if kept is None else kept[block].long()
         losses, found = token_losses(wide(s[block]), wide(t[block]), chosen, y[block].long(), mix)
         total += losses.sum()
@@ -144,6 +145,14 @@ def _sweep(
 def counted(labels: Tensor) -> Tensor:
     """The rows [N] whose label is one."""
     return (labels >= 0).nonzero().squeeze(1)
+
+
+def blocks(rows: Tensor, total: int, size: int) -> Iterator[Tensor | slice]:
+    """`rows` of so many, some at a time; as slices, which copy nothing, where they are all."""
+    if len(rows) < total:
+        yield from torch.split(rows, size)
+    else:
+        yield from (slice(first, first + size) for first in range(0, total, size))
 
 
 def block_size(logits: Tensor) -> int:

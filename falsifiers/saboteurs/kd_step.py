@@ -266,6 +266,19 @@ def kd_ignored_labels_counted(plant):
     plant("engine.distill.loss_inputs.require_labels", fault)
 
 
+def kd_last_block_dropped(plant):
+    """Of several blocks of rows the last is left out."""
+
+    def fault(blocks):
+        def faulty(*given):
+            found = list(blocks(*given))
+            return found[: max(1, len(found) - 1)]
+
+        return faulty
+
+    plant(f"{LOSSES}.blocks", fault)
+
+
 def kd_mean_of_nothing(plant):
     """Where no token counts, nothing is divided by nothing."""
 
