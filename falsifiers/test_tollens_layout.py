@@ -36,16 +36,16 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "attention cli_progress distill errors evaluation evaluation.confine "
-        "evaluation.values llama_child memory metrics triton_kernels",
-        "cache child config cursor disk distill.stream distill.topk evaluation.estimate "
-        "evaluation.judge evaluation.sandbox launch line quant refusal texts tokenizer "
-        "tokenizer_json",
-        "connection distill.data distill.vocabulary evaluation.problems gguf hf_config peer "
-        "request rope text weights",
-        "distill.cached distill.digest evaluation.ledger gate kernels layout moe packed route "
-        "safetensors traffic",
-        "checkpoint evaluation.humaneval gpu int4 native",
+        "attention cli_progress errors evaluation evaluation.confine evaluation.values "
+        "llama_child memory metrics triton_kernels",
+        "cache child config cursor disk distill.loss_inputs distill.stream distill.topk "
+        "evaluation.estimate evaluation.judge evaluation.sandbox launch line quant refusal "
+        "texts tokenizer tokenizer_json",
+        "connection distill.data distill.losses distill.vocabulary evaluation.problems gguf "
+        "hf_config peer request rope text weights",
+        "distill.cached distill.digest distill.linear_loss evaluation.ledger gate kernels "
+        "layout moe packed route safetensors traffic",
+        "checkpoint distill evaluation.humaneval gpu int4 native",
         "chat routes",
         "bpe cli_options inspection model tokenizer_files",
         "bench corpus fixture_text generate profile trace",
@@ -68,6 +68,7 @@ PUBLIC = {
         TemplateError TensorError Tokenizer generate load load_tokenizer open_checkpoint
         render_chat write_fixture
     """,
+    "engine.distill": "kd_logit_gradient kd_loss linear_kd_loss sparse_kd_loss",
 }
 
 
