@@ -6,8 +6,7 @@ metadata are of the kinds that a Q4_K_M file of Qwen3-30B-A3B has; only the size
 """
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import prod, sqrt
@@ -15,34 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingType
+from gguf import GGUFWriter, RopeScalingType
 from torch import Tensor
 
 from engine.config import ARCHITECTURES, RopeScaling
 from engine.errors import EngineError
 from engine.fixture_text import add_tokenizer, train_tokenizer
 from engine.gguf import Bytes
+from engine.gguf_writer import Progress, require_room, write_gguf
+from engine.mixes import MIXES, Planned, file_type, has_more_bits, require_mix
 from engine.quant import TYPES, quantise
 
 POOL = 1 << 22  # numbers; a tensor of more draws its blocks from a pool of so many
-Progress = Callable[[int, int], None]  # bytes written so far, and of all
-
-
-@dataclass(frozen=True)
-class Mix:
-    """The types of a file's matrices: most of them; `attn_v` and `ffn_down` in about half the
-    layers; the output."""
-
-    most: str
-    some: str
-    output: str
-
-
-MIXES = {
-    "Q4_K_M": Mix("Q4_K", "Q6_K", "Q6_K"),
-    "Q5_K_M": Mix("Q5_K", "Q6_K", "Q6_K"),
-    **{name: Mix(name, name, name) for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q6_K")},
-}
 
 
 @dataclass(frozen=True)
@@ -108,8 +91,7 @@ def write_fixture(
             f"architecture: found {architecture!r}, expected one of {', '.join(ARCHITECTURES)}"
         )
     path, shape = Path(path), shape or FixtureShape()
-    if shape.mix not in MIXES:
-        raise EngineError(f"mix: found {shape.mix!r}, expected one of {', '.join(MIXES)}")
+    require_mix(shape.mix)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         _write(partial, seed, architecture, shape, progress or (lambda done, total: None))
@@ -127,40 +109,18 @@ def _write(
     tokens, merges = train_tokenizer(shape.vocabulary)
     vocabulary = max(len(tokens), shape.padded_vocabulary)
     specs = list(tensor_specs(architecture, shape, vocabulary))
-    total = sum(spec.bytes for spec in specs)
-    _require_room(path.parent, total)
-    writer = GGUFWriter(path, architecture)
-    try:
+    require_room(path.parent, sum(spec.bytes for spec in specs))
+
+    def add_metadata(writer: GGUFWriter) -> None:
         _add_hyperparameters(writer, architecture, shape)
         add_tokenizer(writer, tokens, merges, vocabulary)
-        for spec in specs:
-            kind = GGMLQuantizationType[spec.type]
-            writer.add_tensor_info(
-                spec.name, spec.raw_shape, np.dtype(np.uint8), spec.bytes, raw_dtype=kind
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        random, done = Random(seed), 0
-        for spec in specs:
-            writer.write_tensor_data(random.blocks(spec))
-            done += spec.bytes
-            progress(done, total)
-    finally:
-        writer.close()
 
-
-def _require_room(folder: Path, size: int) -> None:
-    """Refuse a file that the disk cannot hold before an hour is spent on it."""
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise EngineError(f"{folder}: found {free} bytes free, expected room for {size}")
+    write_gguf(path, architecture, add_metadata, specs, Random(seed).blocks, progress)
 
 
 def _add_hyperparameters(writer: GGUFWriter, architecture: str, shape: FixtureShape) -> None:
     writer.add_name(f"fixture-{architecture}")
-    kind = "ALL_F32" if shape.mix == "F32" else f"MOSTLY_{shape.mix}"
-    writer.add_file_type(LlamaFileType[kind])
+    writer.add_file_type(file_type(shape.mix))
     writer.add_quantization_version(2)
     writer.add_block_count(shape.layers)
     writer.add_context_length(shape.context)
@@ -194,30 +154,11 @@ def _add_rope_scaling(writer: GGUFWriter, scaling: RopeScaling) -> None:
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Planned):
     """A tensor to be made: uniform around `mean` with standard deviation `std`."""
 
-    name: str
-    shape: tuple[int, ...]
-    type: str
     mean: float
     std: float
-
-    @property
-    def raw_shape(self) -> tuple[int, ...]:
-        """The shape in bytes, [..., bytes per row]."""
-        block = TYPES[self.type]
-        if self.shape[-1] % block.size:
-            raise EngineError(
-                f"{self.name}: found rows of {self.shape[-1]}, "
-                f"expected a multiple of {block.size} for {self.type}"
-            )
-        return (*self.shape[:-1], self.shape[-1] // block.size * block.bytes)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the encoded tensor."""
-        return prod(self.raw_shape)
 
 
 def _matrix(name: str, kind: str, *shape: int, gain: float = 1.0) -> TensorSpec:
@@ -278,12 +219,6 @@ def _feed_forward(
     yield _matrix(f"{block}.ffn_gate_exps", most, e, f, h)
     yield _matrix(f"{block}.ffn_up_exps", most, e, f, h)
     yield _matrix(f"{block}.ffn_down_exps", some, e, h, f, gain=shape.gain)
-
-
-def has_more_bits(layer: int, layers: int) -> bool:
-    """Whether `attn_v` and `ffn_down` get the larger type in a K_M file (llama.cpp's rule)."""
-    eighth = layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 class Random:
