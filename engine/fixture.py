@@ -7,22 +7,23 @@ metadata are of the kinds that a Q4_K_M file of Qwen3-30B-A3B has; only the size
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod, sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGUFWriter, RopeScalingType
+from gguf import GGUFWriter
 from torch import Tensor
 
-from engine.config import ARCHITECTURES, RopeScaling
+from engine.config import ARCHITECTURES, ModelConfig, RopeScaling, yarn_attention_factor
 from engine.errors import EngineError
 from engine.fixture_text import add_tokenizer, train_tokenizer
 from engine.gguf import Bytes
+from engine.gguf_keys import add_file_type, add_hyperparameters
 from engine.gguf_writer import Progress, require_room, write_gguf
-from engine.mixes import MIXES, Planned, file_type, has_more_bits, require_mix
+from engine.mixes import MIXES, Planned, has_more_bits, require_mix
 from engine.quant import TYPES, quantise
 
 POOL = 1 << 22  # numbers; a tensor of more draws its blocks from a pool of so many
@@ -112,45 +113,36 @@ def _write(
     require_room(path.parent, sum(spec.bytes for spec in specs))
 
     def add_metadata(writer: GGUFWriter) -> None:
-        _add_hyperparameters(writer, architecture, shape)
+        writer.add_name(f"fixture-{architecture}")
+        add_file_type(writer, shape.mix)
+        add_hyperparameters(writer, _config(architecture, shape, vocabulary))
         add_tokenizer(writer, tokens, merges, vocabulary)
 
     write_gguf(path, architecture, add_metadata, specs, Random(seed).blocks, progress)
 
 
-def _add_hyperparameters(writer: GGUFWriter, architecture: str, shape: FixtureShape) -> None:
-    writer.add_name(f"fixture-{architecture}")
-    writer.add_file_type(file_type(shape.mix))
-    writer.add_quantization_version(2)
-    writer.add_block_count(shape.layers)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    if architecture != "qwen2":  # whose files leave it to hidden / heads
-        writer.add_key_length(shape.head_dim)
-        writer.add_value_length(shape.head_dim)
-    writer.add_layer_norm_rms_eps(shape.rms_epsilon)
-    writer.add_rope_freq_base(shape.rope_base)
-    _add_rope_scaling(writer, shape.rope_scaling)
-    writer.add_feed_forward_length(shape.dense_width)
-    if shape.window:
-        writer.add_sliding_window(shape.window)
-        limited = [layer >= shape.window_from for layer in range(shape.layers)]
-        writer.add_sliding_window_pattern(limited)
-    if ARCHITECTURES[architecture].is_moe:
-        writer.add_expert_count(shape.experts)
-        writer.add_expert_used_count(shape.experts_used)
-        writer.add_expert_feed_forward_length(shape.expert_width)
-
-
-def _add_rope_scaling(writer: GGUFWriter, scaling: RopeScaling) -> None:
-    if scaling.type == "none":
-        return
-    writer.add_rope_scaling_type(RopeScalingType(scaling.type))
-    writer.add_rope_scaling_factor(scaling.factor)
-    if scaling.type == "yarn":
-        writer.add_rope_scaling_orig_ctx_len(scaling.original_context_length)
+def _config(architecture: str, shape: FixtureShape, vocabulary: int) -> ModelConfig:
+    limited = [layer >= shape.window_from for layer in range(shape.layers)]
+    factor = yarn_attention_factor(shape.rope_scaling.factor)
+    moe = ARCHITECTURES[architecture].is_moe
+    return ModelConfig(
+        architecture=architecture,
+        context_length=shape.context,
+        vocabulary_size=vocabulary,
+        block_count=shape.layers,
+        embedding_length=shape.hidden,
+        head_count=shape.heads,
+        head_count_kv=shape.kv_heads,
+        key_length=shape.head_dim,
+        rms_epsilon=shape.rms_epsilon,
+        rope_base=shape.rope_base,
+        rope_scaling=replace(shape.rope_scaling, attention_factor=factor),
+        sliding_windows=tuple(shape.window * each for each in limited) if shape.window else (),
+        feed_forward_length=shape.dense_width,
+        expert_count=shape.experts if moe else 0,
+        expert_used_count=shape.experts_used if moe else 0,
+        expert_feed_forward_length=shape.expert_width if moe else 0,
+    )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def write_gguf(
     add_metadata: Callable[[GGUFWriter], None],
     tensors: Sequence[Tensor],
     blocks: Callable[[Tensor], Bytes],
-    progress: Progress,
+    progress: Progress = lambda done, total: None,
 ) -> None:
     """Write the tensors in this order; `blocks` gives the bytes of one, of its `raw_shape`."""
     writer = GGUFWriter(path, architecture)

@@ -1,4 +1,4 @@
-"""Which type each tensor of a quantised file has: llama.cpp's rules for its mixes (llama-quant.cpp).
+"""Which type each tensor of a quantised file has: llama.cpp's rules (llama-quant.cpp).
 
 Knows names, shapes and types; knows nothing of how numbers are encoded, or of files.
 """
@@ -40,11 +40,10 @@ OF_EIGHT_EXPERTS = {
 INSTEAD = {"Q4_K": "Q8_0", "Q5_K": "Q8_0", "Q6_K": "Q8_0", "Q4_0": "F16", "Q8_0": "F16"}
 
 
-def require_mix(name: str, where: str = "mix") -> Mix:
-    """The mix of that name; `EngineError` says which there are."""
+def require_mix(name: str) -> None:
+    """Refuse a mix that there is not."""
     if name not in MIXES:
-        raise EngineError(f"{where}: found {name!r}, expected one of {', '.join(MIXES)}")
-    return MIXES[name]
+        raise EngineError(f"mix: found {name!r}, expected one of {', '.join(MIXES)}")
 
 
 def file_type(name: str) -> LlamaFileType:
