@@ -19,7 +19,6 @@ from torch import Tensor
 from engine.quant import block_type, encode_k, encode_q6_k, quantise, row_bytes
 
 PIECE = 1 << 16  # numbers tried at once: what is made of them fits the second-level cache
-AGAIN = 1  # times that the best is rounded and fitted again
 TINY = 1e-30  # a range below which a block is all the same
 SINGULAR = 1e-6  # a share of a determinant that is nothing but rounding
 
@@ -35,11 +34,11 @@ def encode(x: Tensor, kind: str, name: str = "tensor") -> Tensor:
 
 
 def _encode_q4_k(x: Tensor) -> Tensor:
-    return encode_k(x, *_fit_k(x, 15, [0.4 * step for step in range(-3, 3)]), "Q4_K")
+    return encode_k(x, *_fit_k(x, 15, [0.4 * step for step in range(-3, 2)], again=3), "Q4_K")
 
 
 def _encode_q5_k(x: Tensor) -> Tensor:
-    return encode_k(x, *_fit_k(x, 31, [0.3 * step for step in range(-5, 3)]), "Q5_K")
+    return encode_k(x, *_fit_k(x, 31, [0.3 * step for step in range(-5, 3)], again=1), "Q5_K")
 
 
 def _encode_q6_k(x: Tensor) -> Tensor:
@@ -71,12 +70,13 @@ class Fit(NamedTuple):
         return best
 
 
-def _fit_k(x: Tensor, most: int, steps: Sequence[float]) -> tuple[Tensor, Tensor]:
+def _fit_k(x: Tensor, most: int, steps: Sequence[float], again: int) -> tuple[Tensor, Tensor]:
     """Of [N, 256] numbers: the scale and the minimum (as it is subtracted) of each 32, [N, 8].
 
     For each candidate the numbers q = 0 to `most` are the nearest; then scale and low are those
-    that minimise Σ w (scale q + low - x)², where low is at most 0. All is reckoned from the least
-    number on, so that a block far from 0 loses nothing to rounding.
+    that minimise Σ w (scale q + low - x)², where low is at most 0. The best is rounded and fitted
+    again so many times. All is reckoned from the least number on, so that a block far from 0 loses
+    nothing to rounding.
     """
     x = x.reshape(-1, 32).T.contiguous()  # [32, M]
     w = (_sum(x * x) / 32).sqrt() + x.abs()
@@ -87,7 +87,7 @@ def _fit_k(x: Tensor, most: int, steps: Sequence[float]) -> tuple[Tensor, Tensor
     sum_w, sum_x = _sum(w.clone()), _sum(wx.clone())
     fit = Fit(span / most, torch.zeros_like(least), torch.full_like(least, torch.inf))
     ratios = [(most + step) * _inverse(span) for step in steps]
-    for _ in range(1 + AGAIN):
+    for _ in range(1 + again):
         sums = _sums(x - fit.low, ratios, (0, most), w, wx)
         fit = fit.or_better(_least_squares(sums, sum_w, sum_x, least))
         ratios = [_inverse(fit.scale)]
