@@ -26,7 +26,9 @@ def whole_folder(out: Path, overwrite: bool = False) -> Iterator[Path]:
         _put_in_place(partial, out, overwrite)
     except OSError as error:
         where = error.filename or out
-        raise EngineError(f"{where}: found {error.strerror}, expected to write there") from error
+        raise EngineError(
+            f"{where}: found {error.strerror or error}, expected to write there"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

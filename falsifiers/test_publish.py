@@ -6,16 +6,17 @@ package's reader, hashlib and the Hub's reader of cards.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import shutil
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, GGUFReader, Keys, LlamaFileType
-from gguf.quants import dequantize
+from gguf import GGUFReader, Keys
 from torch import Tensor
 
 import engine
@@ -26,11 +27,25 @@ from engine.quant import quantise
 from engine.quant_search import encode
 from falsifiers.checkpoints import CHECKPOINTS, SMALL, STATE, saved_model, write_checkpoint
 from falsifiers.forward_cases import prompts
+from falsifiers.in_process import Command
+from falsifiers.publish_cases import (
+    BAD_CHECKPOINTS,
+    FIGURES,
+    Refusals,
+    awkward,
+    files_at_most,
+    files_in,
+    interrupt,
+    rms,
+    said_by_converter,
+    weights,
+    write_evidence,
+)
 from falsifiers.texts import TEXTS
 
 SEARCHED = ("Q4_K", "Q5_K", "Q6_K")
 FLOATS = ("F32", "F16", "BF16")
-QUANTISED = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
+QUANTISED = ("Q8_0", "Q4_K_M")
 POSITIONS = 40
 CHAT = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -45,36 +60,26 @@ def checkpoint(request, tmp_path_factory) -> Path:
     return write_checkpoint(folder, request.param, CHECKPOINTS[request.param])
 
 
-@pytest.fixture
-def published(checkpoint, tmp_path):
-    """Publishes the checkpoint in a mix, and gives the folder and its GGUF."""
+@pytest.fixture(scope="module")
+def published(checkpoint, tmp_path_factory):
+    """The folder and the GGUF of the checkpoint in a mix, made once."""
 
+    @cache
     def make(mix: str) -> tuple[Path, Path]:
-        made = publish(Order(checkpoint, tmp_path / mix, mix))
+        made = publish(Order(checkpoint, tmp_path_factory.mktemp("mix") / mix, mix))
         return made.folder, made.folder / made.gguf
 
     return make
 
 
-def weights() -> dict[str, np.ndarray]:
-    """Rows as they are in models: their spread, and what is harder (tails, spikes, gains)."""
-    random, shape = np.random.default_rng(0), (24, 1024)
-    found = {
-        "normal": 0.02 * random.standard_normal(shape),
-        "uniform": random.uniform(-0.05, 0.05, shape),
-        "laplace": random.laplace(0, 0.02, shape),
-        "heavy tails": 0.02 * random.standard_t(4, shape),
-        "of columns that differ": random.standard_normal(shape) * random.gamma(2, 0.01, shape[1]),
-        "gains": 1 + 0.2 * random.standard_normal(shape),
-        "of one sign": -np.abs(random.standard_normal(shape)),
-        "spikes": random.standard_normal(shape) + 50 * (random.random(shape) < 0.002),
-    }
-    return {name: rows.astype(np.float32) for name, rows in found.items()}
+@pytest.fixture(scope="module")
+def expected(checkpoint) -> tuple[list[int], Tensor]:
+    """A prompt, and HF's logits of the checkpoint [T, V]."""
+    from falsifiers.hf_oracle import hf_logits
 
-
-def rms(encoded: np.ndarray, kind: str, exact: np.ndarray) -> float:
-    off = dequantize(encoded, GGMLQuantizationType[kind]).astype(np.float64) - exact
-    return float(np.sqrt(np.square(off).mean()))
+    model = saved_model(checkpoint)
+    ids = prompts(model.config.vocab_size)[-1][:POSITIONS]
+    return ids, hf_logits(model, ids)
 
 
 @pytest.mark.falsifies("FALSIFY-PUBLISH-001")
@@ -89,21 +94,6 @@ def test_searches_lose_no_more_than_llama_cpps(observe, kind):
         print(kind, name, ratios[-1])
     observe("error_ratio", max(ratios))
     observe("tensors", len(ratios))
-
-
-def awkward() -> np.ndarray:
-    """A row for each thing that breaks a quantiser."""
-    random = np.random.default_rng(1)
-    rows = random.standard_normal((12, 512)).astype(np.float32)
-    rows[0], rows[1], rows[2] = 0, 0.5, -0.5
-    rows[3], rows[4] = np.abs(rows[3]), -np.abs(rows[4])
-    rows[5] *= 1e-9
-    rows[6, 17] = 1000
-    rows[7] = -1000 + random.random(512)
-    rows[8, :256] = 0
-    rows[9] *= 1e-30
-    rows[10] = np.where(np.arange(512) % 7 == 0, rows[10], 0)
-    return rows
 
 
 @pytest.mark.falsifies("FALSIFY-PUBLISH-002")
@@ -131,70 +121,59 @@ def test_a_block_is_encoded_by_its_numbers_alone(observe, monkeypatch, kind):
     observe("worse_than_plain", max(ours / max(theirs, LEAST) for ours, theirs in lost))
 
 
-def prompt(model: engine.Model) -> list[int]:
-    return prompts(model.config.vocabulary_size)[-1][:POSITIONS]
-
-
 def cosines(found: Tensor, expected: Tensor) -> Tensor:
     return torch.cosine_similarity(found, expected, dim=-1)
 
 
 @pytest.mark.falsifies("FALSIFY-PUBLISH-003")
-def test_folder_and_gguf_say_in_the_engine_what_the_folder_says_in_hf(observe, published):
+def test_folder_and_gguf_say_in_the_engine_what_the_checkpoint_says_in_hf(
+    observe, published, expected
+):
     from falsifiers.hf_oracle import hf_logits
 
+    ids, logits = expected
     for mix in FLOATS:
         folder, gguf = published(mix)
-        model = engine.load(gguf)
-        ids = prompt(model)
-        expected = hf_logits(saved_model(folder), ids)
-        exact, rounded = engine.load(folder).logits(ids), model.logits(ids)
-        observe("max_error_of_the_folder", (exact - expected).abs().max())
+        found = engine.load(gguf).logits(ids)
+        observe("cosine", cosines(found, logits).min())
+        observe("positions", len(found))
         if mix == "F32":
-            observe("max_error_of_f32", (rounded - expected).abs().max())
-        observe("cosine", cosines(rounded, expected).min())
-        observe("positions", len(rounded))
+            three = (found, engine.load(folder).logits(ids), hf_logits(saved_model(folder), ids))
+            observe("max_error", max((each - logits).abs().max() for each in three))
 
 
 @pytest.mark.falsifies("FALSIFY-PUBLISH-004")
-def test_the_gguf_says_in_llama_cpp_what_the_folder_says_in_hf(observe, published):
-    from falsifiers.hf_oracle import hf_logits
+def test_the_gguf_says_in_llama_cpp_what_the_checkpoint_says_in_hf(observe, published, expected):
     from falsifiers.llama_oracle import llama_logits, opened
 
+    ids, logits = expected
     for mix in FLOATS:
-        folder, gguf = published(mix)
-        ids = prompt(engine.load(folder))
-        with opened(gguf) as llama:
-            found = llama_logits(llama, ids)
-        cosine = cosines(found, hf_logits(saved_model(folder), ids))
+        with opened(published(mix)[1]) as llama:
+            cosine = cosines(llama_logits(llama, ids), logits)
         observe("f32_cosine" if mix == "F32" else "half_cosine", cosine.min())
         observe("positions", len(cosine))
 
 
 @pytest.mark.falsifies("FALSIFY-PUBLISH-005")
-def test_a_quantised_gguf_says_the_same_in_both_engines(observe, published):
+def test_a_quantised_gguf_says_the_same_in_both_engines(observe, published, expected):
     from falsifiers.llama_oracle import llama_logits, opened
 
-    exact = None
+    ids, logits = expected
     for mix in QUANTISED:
-        folder, gguf = published(mix)
-        model = engine.load(gguf)
-        ids = prompt(model)
-        exact = engine.load(folder).logits(ids) if exact is None else exact
-        found = model.logits(ids)
+        gguf = published(mix)[1]
+        found = engine.load(gguf).logits(ids)
         with opened(gguf) as llama:
             cosine = cosines(llama_logits(llama, ids), found)
         observe("lowest_cosine", cosine.min())
         observe("median_cosine", cosine.median())
-        observe("median_of_the_checkpoint", cosines(found, exact).median())
+        observe("median_of_the_checkpoint", cosines(found, logits).median())
         observe("positions", len(cosine))
 
 
 # Sizes where the rule for types takes another turn -> architecture and shape.
 TURNS = {
     "ten layers": ("qwen3", replace(SMALL, layers=10)),
-    "six experts": ("qwen3moe", SMALL),
-    "eight experts": ("qwen3moe", replace(SMALL, experts=8, layers=3)),
+    "eight experts": ("qwen3moe", replace(SMALL, experts=8)),
     "tied": ("qwen2", replace(SMALL, tied=True)),
     "rows of 288 and 160": ("qwen3", replace(SMALL, hidden=288, dense_width=160, tied=True)),
     "rows of 80 and 200": ("qwen3", replace(SMALL, hidden=80, dense_width=200, head_dim=48)),
@@ -210,7 +189,7 @@ def test_types_are_those_of_llama_cpps_own_quantiser(observe, tmp_path, turn):
     checkpoint = write_checkpoint(tmp_path, *TURNS[turn])
     made = publish(Order(checkpoint, tmp_path / "F32", "F32"))
     differing = compared = 0
-    for mix in ("Q6_K", "Q5_K_M", "Q4_K_M"):
+    for mix in ("Q5_K_M", "Q4_K_M"):
         planned = plan_gguf(engine.open_checkpoint(checkpoint), mix).tensors
         found = {tensor.name: tensor.type for tensor in planned}
         expected = llama_types(made.folder / made.gguf, mix, tmp_path / f"{mix}.gguf")
@@ -255,35 +234,6 @@ def test_ids_and_prompts_are_the_same_for_all_three(observe, checkpoint, publish
 
 def llama_template(llama) -> str:
     return llama._model.metadata["tokenizer.chat_template"]
-
-
-def said_by_converter(config: dict, mix: str, name: str) -> dict[str, object]:
-    """llama.cpp's keys for a config.json of Qwen's, with their values (convert_hf_to_gguf.py)."""
-    arch = {"qwen3_moe": "qwen3moe"}.get(config["model_type"], config["model_type"])
-    names = {
-        Keys.LLM.BLOCK_COUNT: "num_hidden_layers",
-        Keys.LLM.CONTEXT_LENGTH: "max_position_embeddings",
-        Keys.LLM.EMBEDDING_LENGTH: "hidden_size",
-        Keys.LLM.FEED_FORWARD_LENGTH: "intermediate_size",
-        Keys.Attention.HEAD_COUNT: "num_attention_heads",
-        Keys.Attention.HEAD_COUNT_KV: "num_key_value_heads",
-        Keys.Attention.LAYERNORM_RMS_EPS: "rms_norm_eps",
-    }
-    if arch != "qwen2":
-        names |= {Keys.Attention.KEY_LENGTH: "head_dim", Keys.Attention.VALUE_LENGTH: "head_dim"}
-    if arch == "qwen3moe":
-        names |= {
-            Keys.LLM.EXPERT_COUNT: "num_experts",
-            Keys.LLM.EXPERT_USED_COUNT: "num_experts_per_tok",
-            Keys.LLM.EXPERT_FEED_FORWARD_LENGTH: "moe_intermediate_size",
-        }
-    config = {"num_experts": config.get("num_local_experts"), **config}
-    said = {key.format(arch=arch): config[value] for key, value in names.items()}
-    said[Keys.Rope.FREQ_BASE.format(arch=arch)] = config["rope_parameters"]["rope_theta"]
-    said |= {Keys.General.ARCHITECTURE: arch, Keys.General.TYPE: "model", Keys.General.NAME: name}
-    said |= {Keys.General.FILE_TYPE: LlamaFileType[f"MOSTLY_{mix}"]}
-    said |= {Keys.General.QUANTIZATION_VERSION: 2, Keys.Tokenizer.ADD_BOS: False}
-    return said | {Keys.Tokenizer.MODEL: "gpt2", Keys.Tokenizer.PRE: "qwen2"}
 
 
 @pytest.mark.falsifies("FALSIFY-PUBLISH-008")
@@ -347,32 +297,6 @@ def test_the_folder_is_whole_and_says_what_is_in_it(observe, checkpoint, tmp_pat
     observe("wrong_progress", backwards + (steps[-1][0] != steps[-1][1]) + (len(steps) < 20))
 
 
-def write_evidence(folder: Path) -> Iterator[Path]:
-    """What a run leaves: its order, its journal and a statement of verdicts."""
-    folder.mkdir()
-    result = {"falsifier": "F-X-001", "level": "algorithm", "verdict": "CORROBORATED"}
-    result |= {"measures": {"held_out": {"value": 2.0625}}}
-    contents = {
-        "dispatch.json": json.dumps({"optimiser": {"rate": 0.0003125}, "teacher": "a|<b>\nc"}),
-        "metrics.jsonl": '{"step": 0, "loss": 5.75}\n{"step": 40, "loss": 1.15625}\n',
-        "evidence.json": json.dumps({"predicate": {"results": [result]}}),
-    }
-    for name, text in contents.items():
-        (folder / name).write_text(text)
-        yield folder / name
-
-
-# What the card has to say of them.
-FIGURES = (
-    *("| optimiser.rate | 0.0003125 |", "a\\|&lt;b> c", "| loss | 5.75 | 1.15625 |"),
-    "| F-X-001 | algorithm | CORROBORATED | held_out 2.0625 |",
-)
-
-
-def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
 def is_copy(path: Path | None, origin: Path) -> bool:
     return path is not None and path.read_bytes() == origin.read_bytes()
 
@@ -387,3 +311,76 @@ def parameters(made: Published) -> int:
 
 def types(made: Published) -> set[str]:
     return {t.tensor_type.name for t in GGUFReader(made.folder / made.gguf).tensors}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """One checkpoint, to be copied and spoilt."""
+    return write_checkpoint(tmp_path_factory.mktemp("good"), "qwen3", replace(SMALL, layers=2))
+
+
+@pytest.mark.falsifies("FALSIFY-PUBLISH-010")
+def test_a_bad_checkpoint_is_refused_by_name(observe, good, tmp_path):
+    refusals = Refusals(tmp_path)
+    for change, words in BAD_CHECKPOINTS.values():
+        shutil.copytree(good, tmp_path / "checkpoint", dirs_exist_ok=True)
+        change(tmp_path / "checkpoint")
+        refusals.expect(Order(tmp_path / "checkpoint", tmp_path / "out", "F16"), *words)
+        shutil.rmtree(tmp_path / "checkpoint", ignore_errors=True)
+    refusals.observe(observe)
+
+
+@pytest.mark.falsifies("FALSIFY-PUBLISH-011")
+def test_what_is_in_the_way_stays_as_it_was(observe, good, tmp_path, monkeypatch):
+    refusals, out = Refusals(tmp_path), tmp_path / "out"
+    order = Order(good, out, "Q8_0")
+    publish(order)
+    again = replace(order, overwrite=True)
+    refusals.expect(order, str(out), "--overwrite")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("irreplaceable")
+    refusals.expect(replace(again, out=foreign), str(foreign), MANIFEST)
+    (tmp_path / "link").symlink_to(out)
+    refusals.expect(replace(again, out=tmp_path / "link"), "link", MANIFEST)
+    shutil.copytree(good, out / "mine")
+    refusals.expect(replace(again, source=out / "mine"), str(out), "another folder")
+    refusals.expect(replace(again, mix="Q4_0"), "--quantize", "Q4_K_M")
+    refusals.expect(replace(again, name="../x"), "--name", "../x")
+    refusals.expect(replace(again, source=good / "config.json"), "no folder")
+    refusals.expect(replace(again, evidence=(good / "optimiser.pt",)), "optimiser.pt", "JSON")
+    twice = (good / "state.json", good / "checkpoint" / "state.json")
+    refusals.expect(replace(again, evidence=twice), "--evidence", "state.json")
+    refusals.expect(again, "KeyboardInterrupt", progress=interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+        refusals.expect(again, "10000 bytes free", "room")
+    with files_at_most(500_000):
+        refusals.expect(again, str(out), "expected to write there")
+    refusals.observe(observe)
+    made = publish(again)
+    observe("replaced", int((made.folder / made.gguf).exists() and not (out / "mine").exists()))
+
+
+@pytest.fixture
+def engine_command(capsys, monkeypatch) -> Command:
+    return Command(capsys, monkeypatch)
+
+
+@pytest.mark.falsifies("FALSIFY-PUBLISH-012")
+def test_the_command_says_what_it_wrote(observe, engine_command, good, tmp_path):
+    out = tmp_path / "student"
+    done = engine_command("publish", good, "--out", out, "--quantize", "Q8_0")
+    files = {path.name for path in files_in(out)} - {MANIFEST}
+    observe("unsaid_files", sum(name not in done.out for name in files))
+    observe("files", len(files))
+    refused = engine_command("publish", good, "--out", out)
+    observe("lines_on_error", len(refused.err.splitlines()) + len(refused.lines))
+    printed = engine_command("publish", good, "--out", out, "--overwrite", "--json", "-")
+    found = json.loads(printed.out)
+    listed = (out / MANIFEST).read_text().splitlines()
+    said = [f"{file['sha256']}  {file['path']}" for file in found["files"]]
+    observe("wrong_lines_of_json", len(set(said) ^ set(listed)))
+    codes = (done.code, refused.code, printed.code)
+    observe("wrong_exit_codes", sum(a != b for a, b in zip(codes, (0, 2, 0), strict=True)))
+    observe("wide_lines", sum(len(line) > 80 for line in done.lines))
