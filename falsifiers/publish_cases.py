@@ -176,10 +176,6 @@ def unseen(done: int, total: int) -> None:
     """Nobody looks at the progress."""
 
 
-def unseen(done: int, total: int) -> None:
-    """Nobody looks at the progress."""
-
-
 class Refusals:
     """Counts what was wrong with refusals, and what they left behind in `place`."""
 
@@ -193,8 +189,9 @@ class Refusals:
         try:
             publish(order, progress)
             self.accepted += 1
-        except (engine.EngineError, KeyboardInterrupt) as error:
-            if not all(word in f"{type(error).__name__}: {error}" for word in words):
+        except (Exception, KeyboardInterrupt) as error:
+            typed = isinstance(error, engine.EngineError | KeyboardInterrupt)
+            if not typed or not all(word in repr(error) for word in words):
                 self.unclear += 1
                 print(words, repr(error))
         if contents(self.place) != before:

@@ -3,6 +3,7 @@
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+from tempfile import mkdtemp
 
 import torch
 
@@ -129,10 +130,14 @@ def epsilon_of_most(plant):
 
 
 def _misstated(plant, **values):
-    plant(
-        "engine.gguf_keys.add_hyperparameters",
-        lambda add: lambda writer, config: add(writer, replace(config, **values)),
-    )
+    def fault(plan):
+        def faulty(source, mix):
+            made = plan(source, mix)
+            return replace(made, config=replace(made.config, **values))
+
+        return faulty
+
+    plant("engine.publish_gguf.plan_gguf", fault)
 
 
 def nibbles_change_places(plant):
@@ -374,7 +379,7 @@ def unfinished_folder_left(plant):
 
     def fault(whole):
         def faulty(out, overwrite=False):
-            (out.parent / f".{out.name}.partial").mkdir(exist_ok=True)
+            mkdtemp(dir=out.parent)
             return whole(out, overwrite)
 
         return faulty
