@@ -29,7 +29,8 @@ def encode(x: Tensor, kind: str, name: str = "tensor") -> Tensor:
     if kind not in SEARCHES:
         return quantise(x, kind, name)
     width, size = row_bytes(kind, x.shape[-1], name), block_type(kind, name).size
-    pieces = x.float().reshape(-1, size).split(PIECE // size)
+    blocks, count = x.float().reshape(-1, size), PIECE // size
+    pieces = (blocks[start : start + count] for start in range(0, len(blocks), count))
     return torch.cat([SEARCHES[kind](piece) for piece in pieces]).reshape(*x.shape[:-1], width)
 
 
