@@ -39,7 +39,7 @@ def _encode_q4_k(x: Tensor) -> Tensor:
 
 
 def _encode_q5_k(x: Tensor) -> Tensor:
-    return encode_k(x, *_fit_k(x, 31, [0.3 * step for step in range(-5, 3)], again=1), "Q5_K")
+    return encode_k(x, *_fit_k(x, 31, [0.3 * step for step in range(-4, 2)], again=1), "Q5_K")
 
 
 def _encode_q6_k(x: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ from engine.gguf_writer import Progress
 from engine.publish import Order, publish
 
 
-def weights() -> dict[str, np.ndarray]:
+def weights(shape: tuple[int, int] = (24, 1024)) -> dict[str, np.ndarray]:
     """Rows as they are in models: their spread, and what is harder (tails, spikes, gains)."""
-    random, shape = np.random.default_rng(0), (24, 1024)
+    random = np.random.default_rng(0)
     found = {
         "normal": 0.02 * random.standard_normal(shape),
         "uniform": random.uniform(-0.05, 0.05, shape),
