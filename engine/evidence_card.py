@@ -46,7 +46,8 @@ def _objects(path: Path, text: str) -> list[dict[str, Any]]:
     """The object that the file is, or those that its lines are."""
     try:
         whole = path.suffix != ".jsonl"
-        found = [json.loads(text)] if whole else [json.loads(each) for each in text.splitlines()]
+        texts = [text] if whole else [line for line in text.splitlines() if line.strip()]
+        found = [json.loads(each) for each in texts]
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: found {error}, expected JSON") from error
     if not found or not all(isinstance(each, dict) for each in found):
