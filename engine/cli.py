@@ -1,4 +1,4 @@
-"""The command line: `python -m engine run|serve|trace|inspect|bench|fixture|eval`.
+"""The command line: `python -m engine run|serve|distill|eval|publish|…`.
 
 Knows options, streams and exit codes; everything else is done by the modules that it calls.
 Exit codes: 0 done, 2 bad input (one line on stderr), 130 interrupted.

@@ -8,8 +8,6 @@ with the same options give the same bytes, wherever they lie.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from engine.errors import EngineError
 from engine.texts import Text, Texts
 from engine.tokenizer import Tokenizer
 from engine.tokenizer_files import write_tokenizer
+from engine.whole_folder import whole_folder
 
 SHARD_TOKENS = 1 << 26  # in a file, at most: 256 MiB
 ROOM = 2  # bytes on disk for a byte of text: a token has four, and stands for two or more
@@ -54,9 +53,7 @@ def write_corpus(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EngineError(f"{out}: found something there, expected a new or an empty folder")
     done = _Done(progress or (lambda done, total: None), sum(text.bytes for text in texts.files))
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(out) as partial:
         require_room(partial, ROOM * done.total)
         trained = isinstance(vocabulary, int)
         metadata = _trained(texts, train, vocabulary) if isinstance(vocabulary, int) else vocabulary
@@ -76,11 +73,6 @@ def write_corpus(
         }
         write_tokenizer(partial, metadata)
         (partial / MANIFEST).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-        os.replace(partial, out)
-    except OSError as error:
-        raise EngineError(f"{out}: found {error.strerror}, expected to write there") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return told
 
 

@@ -6,43 +6,28 @@ metadata are of the kinds that a Q4_K_M file of Qwen3-30B-A3B has; only the size
 """
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod, sqrt
 from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingType
+from gguf import GGUFWriter
 from torch import Tensor
 
-from engine.config import ARCHITECTURES, RopeScaling
+from engine.config import ARCHITECTURES, ModelConfig, RopeScaling, yarn_attention_factor
 from engine.disk import require_room
 from engine.errors import EngineError
 from engine.fixture_text import add_tokenizer, train_tokenizer
 from engine.gguf import Bytes
+from engine.gguf_keys import add_file_type, add_hyperparameters
+from engine.gguf_writer import Progress, write_gguf
+from engine.mixes import MIXES, Planned, has_more_bits, require_mix
 from engine.quant import TYPES, quantise
 
 POOL = 1 << 22  # numbers; a tensor of more draws its blocks from a pool of so many
-Progress = Callable[[int, int], None]  # bytes written so far, and of all
-
-
-@dataclass(frozen=True)
-class Mix:
-    """The types of a file's matrices: most of them; `attn_v` and `ffn_down` in about half the
-    layers; the output."""
-
-    most: str
-    some: str
-    output: str
-
-
-MIXES = {
-    "Q4_K_M": Mix("Q4_K", "Q6_K", "Q6_K"),
-    "Q5_K_M": Mix("Q5_K", "Q6_K", "Q6_K"),
-    **{name: Mix(name, name, name) for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q6_K")},
-}
 
 
 @dataclass(frozen=True)
@@ -108,8 +93,7 @@ def write_fixture(
             f"architecture: found {architecture!r}, expected one of {', '.join(ARCHITECTURES)}"
         )
     path, shape = Path(path), shape or FixtureShape()
-    if shape.mix not in MIXES:
-        raise EngineError(f"mix: found {shape.mix!r}, expected one of {', '.join(MIXES)}")
+    require_mix(shape.mix)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         _write(partial, seed, architecture, shape, progress or (lambda done, total: None))
@@ -127,90 +111,47 @@ def _write(
     tokens, merges = train_tokenizer(shape.vocabulary)
     vocabulary = max(len(tokens), shape.padded_vocabulary)
     specs = list(tensor_specs(architecture, shape, vocabulary))
-    total = sum(spec.bytes for spec in specs)
-    require_room(path.parent, total)
-    writer = GGUFWriter(path, architecture)
-    try:
-        _add_hyperparameters(writer, architecture, shape)
+    require_room(path.parent, sum(spec.bytes for spec in specs))
+
+    def add_metadata(writer: GGUFWriter) -> None:
+        writer.add_name(f"fixture-{architecture}")
+        add_file_type(writer, shape.mix)
+        add_hyperparameters(writer, _config(architecture, shape, vocabulary))
         add_tokenizer(writer, tokens, merges, vocabulary)
-        for spec in specs:
-            kind = GGMLQuantizationType[spec.type]
-            writer.add_tensor_info(
-                spec.name, spec.raw_shape, np.dtype(np.uint8), spec.bytes, raw_dtype=kind
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        random, done = Random(seed), 0
-        for spec in specs:
-            writer.write_tensor_data(random.blocks(spec))
-            done += spec.bytes
-            progress(done, total)
-    finally:
-        writer.close()
+
+    write_gguf(path, architecture, add_metadata, specs, Random(seed).blocks, progress)
 
 
-def _add_hyperparameters(writer: GGUFWriter, architecture: str, shape: FixtureShape) -> None:
-    writer.add_name(f"fixture-{architecture}")
-    kind = "ALL_F32" if shape.mix == "F32" else f"MOSTLY_{shape.mix}"
-    writer.add_file_type(LlamaFileType[kind])
-    writer.add_quantization_version(2)
-    writer.add_block_count(shape.layers)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    if architecture != "qwen2":  # whose files leave it to hidden / heads
-        writer.add_key_length(shape.head_dim)
-        writer.add_value_length(shape.head_dim)
-    writer.add_layer_norm_rms_eps(shape.rms_epsilon)
-    writer.add_rope_freq_base(shape.rope_base)
-    _add_rope_scaling(writer, shape.rope_scaling)
-    writer.add_feed_forward_length(shape.dense_width)
-    if shape.window:
-        writer.add_sliding_window(shape.window)
-        limited = [layer >= shape.window_from for layer in range(shape.layers)]
-        writer.add_sliding_window_pattern(limited)
-    if ARCHITECTURES[architecture].is_moe:
-        writer.add_expert_count(shape.experts)
-        writer.add_expert_used_count(shape.experts_used)
-        writer.add_expert_feed_forward_length(shape.expert_width)
-
-
-def _add_rope_scaling(writer: GGUFWriter, scaling: RopeScaling) -> None:
-    if scaling.type == "none":
-        return
-    writer.add_rope_scaling_type(RopeScalingType(scaling.type))
-    writer.add_rope_scaling_factor(scaling.factor)
-    if scaling.type == "yarn":
-        writer.add_rope_scaling_orig_ctx_len(scaling.original_context_length)
+def _config(architecture: str, shape: FixtureShape, vocabulary: int) -> ModelConfig:
+    limited = [layer >= shape.window_from for layer in range(shape.layers)]
+    factor = yarn_attention_factor(shape.rope_scaling.factor)
+    moe = ARCHITECTURES[architecture].is_moe
+    return ModelConfig(
+        architecture=architecture,
+        context_length=shape.context,
+        vocabulary_size=vocabulary,
+        block_count=shape.layers,
+        embedding_length=shape.hidden,
+        head_count=shape.heads,
+        head_count_kv=shape.kv_heads,
+        key_length=shape.head_dim,
+        rms_epsilon=shape.rms_epsilon,
+        rope_base=shape.rope_base,
+        rope_scaling=replace(shape.rope_scaling, attention_factor=factor),
+        sliding_windows=tuple(shape.window * each for each in limited) if shape.window else (),
+        feed_forward_length=shape.dense_width,
+        expert_count=shape.experts if moe else 0,
+        expert_used_count=shape.experts_used if moe else 0,
+        expert_feed_forward_length=shape.expert_width if moe else 0,
+    )
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Planned):
     """A tensor to be made: uniform around `mean` with standard deviation `std`."""
 
-    name: str
-    shape: tuple[int, ...]
-    type: str
     mean: float
     std: float
-
-    @property
-    def raw_shape(self) -> tuple[int, ...]:
-        """The shape in bytes, [..., bytes per row]."""
-        block = TYPES[self.type]
-        if self.shape[-1] % block.size:
-            raise EngineError(
-                f"{self.name}: found rows of {self.shape[-1]}, "
-                f"expected a multiple of {block.size} for {self.type}"
-            )
-        return (*self.shape[:-1], self.shape[-1] // block.size * block.bytes)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the encoded tensor."""
-        return prod(self.raw_shape)
 
 
 def _matrix(name: str, kind: str, *shape: int, gain: float = 1.0) -> TensorSpec:
@@ -271,12 +212,6 @@ def _feed_forward(
     yield _matrix(f"{block}.ffn_gate_exps", most, e, f, h)
     yield _matrix(f"{block}.ffn_up_exps", most, e, f, h)
     yield _matrix(f"{block}.ffn_down_exps", some, e, h, f, gain=shape.gain)
-
-
-def has_more_bits(layer: int, layers: int) -> bool:
-    """Whether `attn_v` and `ffn_down` get the larger type in a K_M file (llama.cpp's rule)."""
-    eighth = layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 class Random:

@@ -130,11 +130,15 @@ def _by_range(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """For Q4_K and Q5_K: the 16 bytes of scales and minima, and numbers 0 to `most` [N, 8, 32]."""
     x = x.reshape(-1, 8, 32)
     least = x.amin(dim=2).clamp(max=0)  # [N, 8]
-    step = (x.amax(dim=2) - least) / most
+    return _in_steps(x, (x.amax(dim=2) - least) / most, -least, most)
+
+
+def _in_steps(x: Tensor, step: Tensor, below: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The same for scales `step` and minima `below`, of at least 0 [N, 8], given in full."""
     d = (step.amax(dim=1, keepdim=True) / 63).half()  # [N, 1]
-    dmin = (-least.amin(dim=1, keepdim=True) / 63).half()
+    dmin = (below.amax(dim=1, keepdim=True) / 63).half()
     scale = _ratio(step, d.float()).clamp(0, 63)
-    minimum = _ratio(-least, dmin.float()).clamp(0, 63)
+    minimum = _ratio(below, dmin.float()).clamp(0, 63)
     offset = (dmin.float() * minimum)[:, :, None]
     q = _ratio(x + offset, (d.float() * scale)[:, :, None]).clamp(0, most).to(torch.uint8)
     s, m = scale.to(torch.uint8), minimum.to(torch.uint8)
@@ -155,15 +159,27 @@ def _pack_nibbles(q: Tensor) -> Tensor:
 
 
 def _encode_q4_k(x: Tensor) -> Tensor:
-    head, q = _by_range(x, 15)
-    return torch.cat([head, _pack_nibbles(q)], dim=1)
+    return _pack_q4_k(*_by_range(x, 15))
 
 
 def _encode_q5_k(x: Tensor) -> Tensor:
-    head, q = _by_range(x, 31)
+    return _pack_q5_k(*_by_range(x, 31))
+
+
+def _pack_q4_k(head: Tensor, q: Tensor) -> Tensor:
+    return torch.cat([head, _pack_nibbles(q)], dim=1)
+
+
+def _pack_q5_k(head: Tensor, q: Tensor) -> Tensor:
     bits = torch.arange(8, dtype=torch.uint8)[None, :, None]
     high = ((q >> 4) << bits).sum(dim=1).to(torch.uint8)  # [N, 32]
     return torch.cat([head, high, _pack_nibbles(q & 0x0F)], dim=1)
+
+
+def encode_k(x: Tensor, step: Tensor, below: Tensor, kind: str) -> Tensor:
+    """[N, 256] floats as Q4_K or Q5_K, by a scale and a minimum for each 32 of them [N, 8]."""
+    most, pack = (15, _pack_q4_k) if kind == "Q4_K" else (31, _pack_q5_k)
+    return pack(*_in_steps(x.reshape(-1, 8, 32), step, below, most))
 
 
 def _encode_q6_k(x: Tensor) -> Tensor:
@@ -174,7 +190,18 @@ def _encode_q6_k(x: Tensor) -> Tensor:
     x = x.reshape(-1, 16, 16)
     step = x.gather(2, x.abs().argmax(dim=2, keepdim=True)).squeeze(2) / -32  # [N, 16]
     d = (step.abs().amax(dim=1, keepdim=True) / 127).half()  # [N, 1]
-    scale = _ratio(step, d.float()).clamp(-127, 127)
+    return _pack_q6_k(x, step, d)
+
+
+def encode_q6_k(x: Tensor, step: Tensor) -> Tensor:
+    """[N, 256] floats as Q6_K, by a scale for each 16 of them [N, 16], the largest of which
+    becomes -128."""
+    largest = step.gather(1, step.abs().argmax(dim=1, keepdim=True))
+    return _pack_q6_k(x.reshape(-1, 16, 16), step, (largest / -128).half())
+
+
+def _pack_q6_k(x: Tensor, step: Tensor, d: Tensor) -> Tensor:
+    scale = _ratio(step, d.float()).clamp(-128, 127)
     q = _ratio(x, (d.float() * scale)[:, :, None]).clamp(-32, 31) + 32
     q = q.to(torch.uint8).reshape(-1, 2, 4, 32)
     low, high = q & 0x0F, q >> 4

@@ -106,7 +106,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     places = _index(folder)
     tensors: dict[str, Tensor] = {}
     found: dict[str, str] = {}
-    for shard in sorted(set(places.values())) or _shards(folder):
+    for shard in _named(places) or _shards(folder):
         for name, tensor in _read(folder / shard):
             if name in found:
                 raise TensorError(f"{name}: found in {found[name]} and {shard}, expected it once")
@@ -118,6 +118,15 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
                 f"where {INDEX} places it"
             )
     return tensors
+
+
+def shard_names(folder: Path) -> list[str]:
+    """The shards that are read: those of the index, or all where there is none."""
+    return _named(_index(folder)) or _shards(folder)
+
+
+def _named(places: Mapping[str, str]) -> list[str]:
+    return sorted(set(places.values()))
 
 
 def _index(folder: Path) -> dict[str, str]:

@@ -8,6 +8,9 @@ import atexit
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import llama_cpp
 import numpy as np
@@ -20,10 +23,30 @@ for _file in (llama_cpp._utils.outnull_file, llama_cpp._utils.errnull_file):
     atexit.register(_file.close)
 
 
+def _plain_params() -> Any:
+    """Weights stay as they are in the file: repacked for matrix units (AMX) that a virtual machine
+    announces and does not have, they end the process."""
+    params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = False
+    return params
+
+
+_LOOKED_UP = SimpleNamespace(**{**vars(llama_cpp), "llama_model_default_params": _plain_params})
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Llama]:
     """llama.cpp holding the GGUF at `path`; logits of every position are kept."""
-    model = Llama(
+    with patch("llama_cpp.llama.llama_cpp", _LOOKED_UP):
+        model = _load(path)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def _load(path: Path) -> Llama:
+    return Llama(
         str(path),
         n_ctx=256,
         n_threads=1,
@@ -34,10 +57,6 @@ def opened(path: Path) -> Iterator[Llama]:
         flash_attn=False,
         verbose=False,
     )
-    try:
-        yield model
-    finally:
-        model.close()
 
 
 def llama_logits(model: Llama, ids: Sequence[int]) -> Tensor:

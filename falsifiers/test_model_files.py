@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import engine
-from engine.fixture import MIXES, SHAPES, FixtureShape, tensor_specs
+from engine.fixture import SHAPES, FixtureShape, tensor_specs
+from engine.mixes import MIXES
 from falsifiers import readings
 from falsifiers.bad_files import bad_containers, bad_metadata, bad_tensors
 from falsifiers.damage import (

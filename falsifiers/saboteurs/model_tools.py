@@ -155,7 +155,7 @@ def interrupted_file_left(plant):
 
 def room_not_checked(plant):
     """A file is begun that the disk cannot hold."""
-    plant("engine.fixture._require_room", lambda require: lambda folder, size: None)
+    plant("engine.disk.require_room", lambda require: lambda folder, size: None)
 
 
 def every_expert_is_read(plant):
