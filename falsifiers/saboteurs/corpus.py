@@ -273,7 +273,7 @@ def files_as_the_system_lists_them(plant):
 
 def partial_left_behind(plant):
     """What was begun stays when it fails."""
-    plant("engine.corpus.shutil.rmtree", lambda rmtree: lambda path, **options: None)
+    plant("engine.whole_folder.shutil.rmtree", lambda rmtree: lambda path, **options: None)
 
 
 def full_folder_taken(plant):
