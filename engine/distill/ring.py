@@ -1,0 +1,125 @@
+"""Makes the next pieces of work in another thread, in order, while the current one is used.
+
+Knows threads, streams of a CUDA device and clocks; knows nothing of what is made. How well it
+hides what it takes is measured: `busy` is how long making took, `waited` how long it was waited
+for. A depth of 0 makes each piece when it is asked for.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from queue import Empty, Full, Queue
+from typing import Generic, TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+LOOK = 0.05  # seconds between two looks at whether to stop
+
+
+class Ended(Exception):
+    """There is no more work, or it was asked to stop."""
+
+
+class Ring(Generic[Item, Made]):
+    """`make` of each of `items`, at most `depth` of them ahead of who takes them."""
+
+    def __init__(
+        self,
+        make: Callable[[Item], Made],
+        items: Iterable[Item],
+        depth: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.busy = self.waited = 0.0  # seconds
+        self._make, self._items, self._device = make, iter(items), device
+        self._queue: Queue[tuple[Made | None, BaseException | None]] = Queue(max(1, depth))
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
+        self._ahead = depth > 0
+        if self._ahead:
+            self._thread.start()
+
+    def take(self, stopped: Callable[[], bool] = lambda: False) -> Made:
+        """The next piece; `Ended` where there is none, or where `stopped` says so meanwhile.
+
+        What `make` raised is raised here.
+        """
+        started = time.perf_counter()
+        try:
+            return self._take(stopped) if self._ahead else self._timed(next(self._items))
+        except StopIteration:
+            raise Ended from None
+        finally:
+            self.waited += time.perf_counter() - started
+
+    def _take(self, stopped: Callable[[], bool]) -> Made:
+        while True:
+            try:
+                made, error = self._queue.get(timeout=LOOK)
+            except Empty:
+                if stopped():
+                    raise Ended from None
+                continue
+            if error is not None:
+                raise error
+            return made  # type: ignore[return-value]  # is there where no error is
+
+    def _timed(self, item: Item) -> Made:
+        started = time.perf_counter()
+        try:
+            return self._make(item)
+        finally:
+            self.busy += time.perf_counter() - started
+
+    def _work(self) -> None:
+        with self._stream() as stream:
+            for made in self._results():
+                if stream is not None:
+                    stream.synchronize()  # in this thread alone: what is handed over is done
+                if not self._put(made):
+                    return
+
+    def _results(self) -> Iterator[tuple[Made | None, BaseException | None]]:
+        try:
+            for item in self._items:
+                yield self._timed(item), None
+            yield None, Ended()
+        except BaseException as error:  # handed to the thread that takes, which raises it
+            yield None, error
+
+    def _put(self, made: tuple[Made | None, BaseException | None]) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(made, timeout=LOOK)
+                return True
+            except Full:
+                continue
+        return False
+
+    def _stream(self) -> AbstractContextManager[torch.cuda.Stream | None]:
+        if self._device is None or self._device.type != "cuda":
+            return nullcontext()
+        return _on_stream(torch.cuda.Stream(self._device))
+
+    def close(self) -> None:
+        """Make no more, and wait for the thread to end."""
+        self._closed.set()
+        if self._ahead:
+            self._thread.join()
+
+
+class _on_stream(AbstractContextManager["torch.cuda.Stream | None"]):
+    """A CUDA stream of this thread's own, and that stream."""
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream, self._context = stream, torch.cuda.stream(stream)
+
+    def __enter__(self) -> torch.cuda.Stream:
+        self._context.__enter__()
+        return self._stream
+
+    def __exit__(self, *error: object) -> None:
+        self._context.__exit__(*error)
