@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from engine import cli_tools
+from engine import cli_distill, cli_tools
 from engine.chat import ChatTemplate, render_chat
 from engine.checkpoint import open_checkpoint
 from engine.cli_options import Device, ModelPath, RouteName, open_route, say
@@ -141,6 +141,7 @@ def serve(
 
 
 app.add_typer(cli_tools.app)
+app.add_typer(cli_distill.app, name="distill")
 
 
 def main() -> None:

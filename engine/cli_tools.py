@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
-from engine import cli_bench, cli_trace
+from engine import cli_bench, cli_corpus, cli_trace
 from engine.checkpoint import open_checkpoint
 from engine.cli_options import JsonFile, ModelPath, check_json, put, to_json
 from engine.cli_progress import progress
@@ -23,6 +23,7 @@ from engine.tables import inspection_text
 app = typer.Typer()
 app.command(epilog=cli_trace.EPILOG)(cli_trace.trace)
 app.command(epilog=cli_bench.EPILOG)(cli_bench.bench)
+app.command(epilog=cli_corpus.EPILOG)(cli_corpus.corpus)
 
 
 @app.command(epilog="Example: python -m engine inspect tiny.gguf --tensors")

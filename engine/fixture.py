@@ -6,7 +6,6 @@ metadata are of the kinds that a Q4_K_M file of Qwen3-30B-A3B has; only the size
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingTyp
 from torch import Tensor
 
 from engine.config import ARCHITECTURES, RopeScaling
+from engine.disk import require_room
 from engine.errors import EngineError
 from engine.fixture_text import add_tokenizer, train_tokenizer
 from engine.gguf import Bytes
@@ -128,7 +128,7 @@ def _write(
     vocabulary = max(len(tokens), shape.padded_vocabulary)
     specs = list(tensor_specs(architecture, shape, vocabulary))
     total = sum(spec.bytes for spec in specs)
-    _require_room(path.parent, total)
+    require_room(path.parent, total)
     writer = GGUFWriter(path, architecture)
     try:
         _add_hyperparameters(writer, architecture, shape)
@@ -148,13 +148,6 @@ def _write(
             progress(done, total)
     finally:
         writer.close()
-
-
-def _require_room(folder: Path, size: int) -> None:
-    """Refuse a file that the disk cannot hold before an hour is spent on it."""
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise EngineError(f"{folder}: found {free} bytes free, expected room for {size}")
 
 
 def _add_hyperparameters(writer: GGUFWriter, architecture: str, shape: FixtureShape) -> None:

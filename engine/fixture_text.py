@@ -1,17 +1,12 @@
-"""The text that fixtures speak, and the byte-level BPE that is trained on it.
+"""The text that fixtures speak, and the tokenizer that is trained on it.
 
 Knows how Qwen's tokenizer is written into a GGUF; knows nothing of models.
 """
 
-import json
-
 from gguf import GGUFWriter, TokenType
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from engine.bpe import SPECIAL, train_bpe
 from engine.chat import CHATML
-from engine.tokenizer import byte_level
-
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 TEXT = """\
 A claim is only worth as much as the test that could have refuted it. The test runs, the answer
@@ -77,18 +72,7 @@ if __name__ == "__main__":
 
 def train_tokenizer(size: int) -> tuple[list[str], list[str]]:
     """Tokens and merges of a byte-level BPE trained on `TEXT`; the special tokens come last."""
-    pipeline = Tokenizer(models.BPE())
-    pipeline.pre_tokenizer = byte_level("qwen2")
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - len(SPECIAL),
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
-    pipeline.train_from_iterator([TEXT], trainer)
-    model = json.loads(pipeline.to_str())["model"]
-    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    return [*tokens, *SPECIAL], [f"{left} {right}" for left, right in model["merges"]]
+    return train_bpe([TEXT], size)
 
 
 def add_tokenizer(writer: GGUFWriter, tokens: list[str], merges: list[str], size: int) -> None:

@@ -1,0 +1,85 @@
+"""Tokens on disk: `.bin` shards of unsigned 32-bit little-endian ids, read as one stream.
+
+Knows files; knows nothing of windows, batches or models. The shards of a folder follow each other
+in the order of their names, and the first token of one is what comes after the last token of the
+one before. They are mapped: nothing is copied until it is used.
+"""
+
+import hashlib
+from bisect import bisect_right
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import FormatError
+
+TOKEN = np.dtype("<u4")
+PIECE = 1 << 22  # tokens looked at together
+Tokens = npt.NDArray[np.int64]
+
+
+class Stream:
+    """The tokens of all `*.bin` files in a folder. `len` counts them.
+
+    Every token is looked at once, here: a `FormatError` names the file, and the place of a token
+    that is not below `vocabulary_size`.
+    """
+
+    def __init__(self, folder: str | Path, vocabulary_size: int) -> None:
+        self.folder = Path(folder)
+        self.files = sorted(path for path in self.folder.glob("*.bin") if path.is_file())
+        if not self.files:
+            raise FormatError(
+                f"{folder}: found no *.bin file, expected shards, as python -m engine corpus makes"
+            )
+        self._shards = [_open(path) for path in self.files]
+        for path, shard in zip(self.files, self._shards, strict=True):
+            _check(path, shard, vocabulary_size)
+        self._ends = list(accumulate(len(shard) for shard in self._shards))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the tokens in their order, however they are cut into files."""
+        digest = hashlib.sha256()
+        for shard in self._shards:
+            for start in range(0, len(shard), PIECE):
+                digest.update(shard[start : start + PIECE].tobytes())
+        return digest.hexdigest()
+
+    def read(self, start: int, count: int) -> Tokens:
+        """`count` tokens from place `start` on, across the ends of shards."""
+        parts, place = [], bisect_right(self._ends, start)
+        while count:
+            shard = self._shards[place]
+            first = start - (self._ends[place] - len(shard))
+            parts.append(shard[first : first + count])
+            start, count = start + len(parts[-1]), count - len(parts[-1])
+            place += 1
+        return np.concatenate(parts).astype(np.int64)
+
+
+def _open(path: Path) -> npt.NDArray[np.uint32]:
+    try:
+        size = path.stat().st_size
+        if size % TOKEN.itemsize:
+            raise FormatError(f"{path}: found {size} bytes, expected a multiple of 4, for u32 ids")
+        return np.memmap(path, TOKEN, "r") if size else np.empty(0, TOKEN)
+    except OSError as error:
+        raise FormatError(f"{path}: found {error.strerror}, expected to read it") from error
+
+
+def _check(path: Path, shard: npt.NDArray[np.uint32], vocabulary_size: int) -> None:
+    for start in range(0, len(shard), PIECE):
+        part = shard[start : start + PIECE]
+        if part.max() >= vocabulary_size:
+            at = int(np.argmax(part >= vocabulary_size))
+            raise FormatError(
+                f"{path}: found token {part[at]} at position {start + at}, "
+                f"expected 0 to {vocabulary_size - 1}"
+            )
