@@ -36,25 +36,32 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "errors memory llama_child triton_kernels distill evaluation",
-        "config launch cursor quant tokenizer tokenizer_json cache refusal metrics child",
-        "disk texts distill.stream distill.topk",
-        "gguf hf_config rope weights request text line connection peer",
-        "distill.data distill.vocabulary",
+        "errors memory llama_child triton_kernels evaluation distill.recipe distill.stop "
+        "distill.ring distill.curves",
+        "config launch cursor quant tokenizer tokenizer_json cache refusal metrics child "
+        "distill.loss_inputs distill.optimiser",
+        "disk texts distill.stream distill.topk distill.losses",
+        "gguf hf_config rope weights request text line connection peer distill.linear_loss",
+        "distill.data distill.vocabulary distill",
         "safetensors traffic distill.digest distill.cached",
-        "checkpoint layout moe attention route kernels packed",
+        "checkpoint layout moe attention route kernels packed distill.hf_folder distill.journal",
+        "distill.checkpoint",
         "native int4 gpu",
         "routes",
         "chat",
         "model bpe tokenizer_files inspection",
+        "distill.student",
         "fixture_text corpus",
         "fixture trace bench profile",
         "generate compare sides bench_report distill.teachers",
-        "answer plot tables distill.precompute",
+        "answer plot tables distill.precompute distill.objective distill.guard distill.workers",
+        "distill.judge",
+        "distill.loop",
+        "distill.run",
         "reply gate bench_table",
         "delivery",
         "server cli_options cli_progress",
-        "cli_trace cli_bench cli_corpus cli_precompute",
+        "cli_trace cli_bench cli_corpus cli_precompute cli_train",
         "cli_tools cli_distill",
         "cli",
         "__main__",
@@ -70,6 +77,7 @@ PUBLIC = {
         TemplateError TensorError Tokenizer generate load load_tokenizer open_checkpoint
         render_chat write_fixture
     """,
+    "engine.distill": "kd_logit_gradient kd_loss linear_kd_loss sparse_kd_loss",
 }
 
 
