@@ -28,7 +28,8 @@ from engine.layout import check_tensors
 from engine.safetensors import read_json
 
 FOLDER, LAST, BEST = "checkpoints", "last", "best"
-MOMENTS, PROGRESS = "optimiser.safetensors", "progress.json"  # which `engine publish` ignores
+STATE = "training"  # a folder in the checkpoint: no reader of models looks there
+MOMENTS, PROGRESS = f"{STATE}/optimiser.safetensors", f"{STATE}/progress.json"
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,12 @@ def save(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         write_folder(partial, tensors, hf, tokenizer)
+        (partial / STATE).mkdir()
         save_file({name: each.contiguous() for name, each in moments.items()}, partial / MOMENTS)
         (partial / PROGRESS).write_text(json.dumps(asdict(progress)) + "\n", "utf-8")
         verify(partial)
-        for file in partial.iterdir():
-            flush(file)
+        for each in partial.rglob("*"):
+            flush(each)
         shutil.rmtree(place, ignore_errors=True)  # of an earlier attempt at the same step
         os.replace(partial, place)
         flush(place.parent)

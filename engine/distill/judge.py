@@ -66,8 +66,15 @@ class Judge:
                 logits = functional.linear(hidden[row], weight).float()  # [T, V]
                 counted = wanted >= 0
                 loss = functional.cross_entropy(logits[counted], wanted[counted], reduction="sum")
-                same = 0 if said is None else (logits.argmax(-1) == said[row])[counted].sum()
-                sums += torch.stack([loss.double(), counted.sum().double(), loss.new_tensor(same)])
+                found = (loss, counted.sum(), _equal(logits, said, row, counted))
+                sums += torch.stack([each.double() for each in found])
             return sums
 
         return then
+
+
+def _equal(logits: Tensor, said: Tensor | None, row: int, counted: Tensor) -> Tensor:
+    """How many counted tokens are those that the teacher says; none where it is not asked."""
+    if said is None:
+        return logits.new_zeros(())
+    return (logits.argmax(-1) == said[row])[counted].sum()

@@ -113,9 +113,7 @@ class Dense:
 
     def loss(self, hidden: Tensor, weight: Tensor, labels: Tensor, goal: Objective) -> Tensor:
         logits = functional.linear(hidden, weight)
-        return kd_loss(
-            logits, self.logits, labels, temperature=goal.temperature, alpha=goal.alpha
-        )
+        return kd_loss(logits, self.logits, labels, temperature=goal.temperature, alpha=goal.alpha)
 
 
 class Targets:

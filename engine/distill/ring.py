@@ -76,19 +76,20 @@ class Ring(Generic[Item, Made]):
 
     def _work(self) -> None:
         with self._stream() as stream:
-            for made in self._results():
+            open_end = True
+            while open_end:
+                made, error = self._next()
                 if stream is not None:
                     stream.synchronize()  # in this thread alone: what is handed over is done
-                if not self._put(made):
-                    return
+                open_end = self._put((made, error)) and error is None
 
-    def _results(self) -> Iterator[tuple[Made | None, BaseException | None]]:
+    def _next(self) -> tuple[Made | None, BaseException | None]:
         try:
-            for item in self._items:
-                yield self._timed(item), None
-            yield None, Ended()
+            return self._timed(next(self._items)), None
+        except StopIteration:
+            return None, Ended()
         except BaseException as error:  # handed to the thread that takes, which raises it
-            yield None, error
+            return None, error
 
     def _put(self, made: tuple[Made | None, BaseException | None]) -> bool:
         while not self._closed.is_set():

@@ -5,7 +5,6 @@ terminals. `dispatch.json` is the plan, with the digest of everything that it na
 """
 
 import platform
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from engine.disk import require_room
 from engine.distill import checkpoint
 from engine.distill.checkpoint import Progress, Saved
 from engine.distill.data import Source, open_data
@@ -22,11 +22,12 @@ from engine.distill.loop import Row, Training
 from engine.distill.objective import Targets
 from engine.distill.recipe import Recipe
 from engine.distill.student import Student, open_student
-from engine.distill.teachers import Teacher, open_teacher
-from engine.distill.vocabulary import check_vocabularies
+from engine.distill.teachers import Teacher, check_tokens, open_teacher
+from engine.distill.vocabulary import vocabulary_digest
 from engine.distill.workers import Workers
-from engine.errors import EngineError, FormatError
+from engine.errors import EngineError, FormatError, naming
 from engine.tokenizer import Tokenizer
+from engine.tokenizer_json import read_tokenizer_folder
 
 SCHEMA = "engine/distill/dispatch/v1"
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
@@ -118,9 +119,7 @@ def prepare(plan: Plan, run: Path, *, resume: bool = False) -> Ready:
     recipe, path = plan.recipe, Path(plan.student)
     student = open_student(place or path, seed=recipe.seed)
     size = student.config.vocabulary_size
-    data, held_out = open_data(
-        plan.data, recipe.seq_len, vocabulary_size=size, seed=recipe.seed
-    )
+    data, held_out = open_data(plan.data, recipe.seq_len, vocabulary_size=size, seed=recipe.seed)
     if recipe.seq_len > student.config.context_length:
         raise EngineError(
             f"{plan.student}: found windows of {recipe.seq_len} tokens, expected at most the "
@@ -128,12 +127,14 @@ def prepare(plan: Plan, run: Path, *, resume: bool = False) -> Ready:
         )
     teacher = open_teacher(plan.teacher, device=plan.teacher_device, route=plan.route, data=data)
     folder = tokenizer_folder(place or path, Path(plan.data))
-    _check_tokenizers(teacher, folder)
+    if folder is not None:
+        _check_tokens(folder, teacher, data)
     allowed = plan.allow_mirror or resume  # where it was looked at when the run began
     mirror = refuse_mirror(teacher, student, path, recipe.steps, allowed=allowed)
     saved = checkpoint.load(place) if place else None
     ready = Ready(plan, teacher, student, data, held_out, mirror, saved, folder)
-    _require_room(run, ready.parameters)
+    parent = next(each for each in (run, *run.absolute().parents) if each.exists())
+    require_room(parent, KEPT * 12 * ready.parameters)  # float32 weights and two moments each
     if resume:
         _require_same(run, ready)
     return ready
@@ -163,6 +164,29 @@ def execute(
         ahead=ready.plan.ahead,
     )
     return training.train(see, stopped)
+
+
+def _check_tokens(folder: Path, teacher: Teacher, data: Source) -> None:
+    """Refuse a student whose ids mean other tokens than the teacher's or the corpus's."""
+    with naming(folder):
+        student = Tokenizer.from_metadata(read_tokenizer_folder(folder))
+    check_tokens(teacher, student)
+    if data.vocabulary not in (None, vocabulary_digest(student)):
+        raise EngineError(
+            f"{folder}: found a student's tokenizer that is not the corpus's, expected the one "
+            "that the corpus was made with: python -m engine corpus --tokenizer"
+        )
+
+
+def _require_same(run: Path, ready: Ready) -> None:
+    """Refuse to go on with another teacher or other data than the run began with."""
+    before, now = read_dispatch(run)["digests"], ready.digests()
+    for what in now:
+        if before.get(what) != now[what]:
+            raise EngineError(
+                f"{run}: found other contents of {what} ({now[what]:.12}) than the run began with "
+                f"({before.get(what, 'none'):.12}), expected the same, or a new run"
+            )
 
 
 def tokenizer_folder(student: Path, data: Path) -> Path | None:

@@ -71,9 +71,7 @@ class Workers:
 
 
 @contextmanager
-def joined(
-    device: str, sharding: str, count: int = 1, local: int = 0
-) -> Iterator[Workers]:
+def joined(device: str, sharding: str, count: int = 1, local: int = 0) -> Iterator[Workers]:
     """The `count` processes that `torchrun` started, joined while the body runs.
 
     `local` is this one's number on its host, and its CUDA device's.
