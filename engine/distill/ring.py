@@ -7,7 +7,7 @@ for. A depth of 0 makes each piece when it is asked for.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar

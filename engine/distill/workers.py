@@ -5,6 +5,7 @@ every batch, and the same weights: DDP keeps them whole on each, FSDP2 a part on
 a layer at a time when it is used.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Workers:
         if self.count == 1:
             return student
         if self.sharding == "fsdp2":
+            # Said of experts' outputs; nothing here is changed in place.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             mesh = init_device_mesh(self.device.type, (self.count,))
             for block in student.blk:
                 fully_shard(block, mesh=mesh)
