@@ -104,8 +104,8 @@ def train(
         return
     given = dict(context.params)
     if resume is not None:
-        plan, run = Plan.from_dispatch(resume), resume
         _require_nothing_else(context)
+        plan, run = Plan.from_dispatch(resume), resume
     else:
         run, plan = _required("--out", out), _plan(given)
         for option in ("teacher", "student", "data"):

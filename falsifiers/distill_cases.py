@@ -58,7 +58,7 @@ RECIPE = Recipe(
     temperature=1.0,
     alpha=0.2,
     heldout_every=50,
-    heldout_windows=64,
+    heldout_windows=32,
     save_every=1000,
 )
 
@@ -97,9 +97,9 @@ def folder() -> Path:
 def teacher_folder(seed: int = 0) -> Path:
     """A teacher that has learned the text, by a plain loop of its own; a HF folder."""
     torch.manual_seed(seed)
-    model, source = student(seed=100 + seed, hidden_size=64), text(4096)
-    optimiser = torch.optim.AdamW(model.parameters(), 5e-3, fused=True)
-    for step in range(250):
+    model, source = student(seed=100 + seed, hidden_size=48), text(4096)
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-2, fused=True)
+    for step in range(130):
         batch = source.batch(1000 * seed + step, 16)
         loss = functional.cross_entropy(
             model.logits(batch.inputs).flatten(0, 1), batch.labels.flatten()

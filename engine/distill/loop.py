@@ -116,7 +116,7 @@ class Training:
 
     def _step(self, ring: Ring[Piece, Work], stopped: Callable[[], bool]) -> Row:
         """One update, and its row of the metrics."""
-        started, busy, waited = time.perf_counter(), ring.busy, ring.waited
+        started = time.perf_counter()
         self._optimiser.zero_grad()
         step, rate = self.progress.step + 1, self.recipe.rate(self.progress.step)
         loss, windows = self._gradients(ring, stopped)
@@ -126,8 +126,7 @@ class Training:
         set_rate(self._optimiser, rate)
         self._optimiser.step()
         self.progress = replace(self.progress, step=step)
-        times = {"teacher": ring.busy - busy, "waited": ring.waited - waited}
-        times["seconds"] = time.perf_counter() - started
+        times = {"seconds": time.perf_counter() - started, **ring.lap()}
         row = {"step": step, "loss": loss, "rate": rate, "grad_norm": norm}
         row["tokens"] = self.recipe.batch * self.recipe.seq_len
         return row | {name: round(each, 6) for name, each in times.items()}

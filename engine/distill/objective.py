@@ -129,7 +129,7 @@ class Targets:
     def of(self, batch: Batch) -> Target:
         """What the teacher says of a batch."""
         teacher = self._teacher
-        if self._output is not None and isinstance(teacher, GivesHidden):
+        if self._output is not None:  # so it gives hidden states
             return Hidden(teacher.hidden(batch).to(self._device), self._output)
         if isinstance(teacher, GivesKept):
             logits, ids = teacher.kept(batch)

@@ -34,6 +34,7 @@ class Ring(Generic[Item, Made]):
         device: torch.device | None = None,
     ) -> None:
         self.busy = self.waited = 0.0  # seconds
+        self._lap = (0.0, 0.0)
         self._make, self._items, self._device = make, iter(items), device
         self._queue: Queue[tuple[Made | None, BaseException | None]] = Queue(max(1, depth))
         self._closed = threading.Event()
@@ -104,6 +105,11 @@ class Ring(Generic[Item, Made]):
         if self._device is None or self._device.type != "cuda":
             return nullcontext()
         return _on_stream(torch.cuda.Stream(self._device))
+
+    def lap(self) -> dict[str, float]:
+        """Seconds that making took and was waited for, since this was last asked."""
+        before, self._lap = self._lap, (self.busy, self.waited)
+        return {"made": self._lap[0] - before[0], "waited": self._lap[1] - before[1]}
 
     def close(self) -> None:
         """Make no more, and wait for the thread to end."""

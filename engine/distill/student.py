@@ -81,6 +81,9 @@ class Student(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.hf = config, dict(hf)
+        tensors = dict(
+            sorted(tensors.items())
+        )  # sums over parameters have one order, come what may
         for name, tensor in tensors.items():
             if not name.startswith("blk."):
                 part, kind = name.split(".")
