@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from engine.distill.checkpoint import Progress, Saved
 from engine.distill.objective import Dense, Objective, Targets
 from engine.distill.student import fresh
+from falsifiers import distill_cases as cases
 
 
 class Mirror:
@@ -340,6 +341,8 @@ def ring_reorders(plant):
         def faulty(self, stopped=bool):
             if self in held:
                 return held.pop(self)
+            if not self._ahead:
+                return take(self, stopped)
             first = take(self, stopped)
             try:
                 second = take(self, stopped)
@@ -480,13 +483,10 @@ def shares_of_processes_unscaled(plant):
 def cache_is_not_read(plant):
     """The teacher is asked, although there is a cache."""
 
-    def fault(opened):
-        return lambda spec, device, route: opened(TEACHERS[str(spec)], device, route)
+    def fault(of):
+        return lambda self, batch: Dense(cases.teacher().logits(batch))
 
-    plant("engine.distill.teachers._open", fault)
-
-
-TEACHERS: dict[str, str] = {}  # cache -> the teacher that it was made of, as the test knows them
+    plant("engine.distill.objective.Targets.of", fault)
 
 
 def dry_run_of_a_run_writes(plant):
