@@ -178,18 +178,19 @@ def processor() -> str:
 def table(document: dict[str, Any]) -> Iterator[str]:
     """Markdown, and below it the setting."""
     ours, theirs = (median(document["tokens_per_second"][side]) for side in ("engine", "trl"))
+    speeds = f"{ours:,.0f} against {theirs:,.0f} tok/s"
     ratios, met = document["ratios"], "yes" if document["met"] else "**no**"
     yield "| measure | bar | found | met |"
     yield "|---|---|---|---|"
     yield (
         f"| distillation, of TRL GKD's speed | ≥ {document['bar']}× | {document['ratio']:.2f}× "
-        f"({ours:,.0f} against {theirs:,.0f} tok/s; {min(ratios):.2f} to {max(ratios):.2f}) | {met} |"
+        f"({speeds}; {min(ratios):.2f} to {max(ratios):.2f}) | {met} |"
     )
     setting, machine = document["setting"], document["machine"]
     yield ""
     yield (
-        f"{machine['processor']}, {machine['cores']} cores, {setting['threads']} threads; batches of "
-        f"{setting['batch']} × {setting['seq_len']} tokens, vocabulary {setting['vocabulary']:,}; "
+        f"{machine['processor']}, {machine['cores']} cores, {setting['threads']} threads; "
+        f"batches of {setting['batch']} × {setting['seq_len']} tokens, vocabulary {setting['vocabulary']:,}; "
         + ", ".join(f"{name} {number}" for name, number in document["versions"].items())
         + f"; {document['date'][:10]}, {len(ratios)} runs in turn; losses within "
         f"{document['losses_apart']:.0e} of each other."
