@@ -29,6 +29,7 @@ from engine.tokenizer_files import write_tokenizer
 
 SHARD_TOKENS = 1 << 26  # in a file, at most: 256 MiB
 ROOM = 2  # bytes on disk for a byte of text: a token has four, and stands for two or more
+TOGETHER = 1 << 20  # bytes of text that are encoded at once
 END_KEY = "tokenizer.ggml.eos_token_id"
 Progress = Callable[[int, int], None]  # bytes of text done, and of all
 
@@ -151,9 +152,23 @@ class _Made:
         return {"files": len(files), "bytes": size, "tokens": tokens, "shards": shards}
 
     def _ids(self, files: Sequence[Text]) -> Iterator[list[int]]:
-        for text in files:
-            yield [*self.tokenizer.encode(self.texts.read(text), special=False), self.end]
-            self.done.add(text.bytes)
+        for some in _some(files):
+            texts = [self.texts.read(text) for text in some]
+            for ids in self.tokenizer.encode_all(texts, special=False):
+                yield [*ids, self.end]
+            self.done.add(sum(text.bytes for text in some))
+
+
+def _some(files: Sequence[Text]) -> Iterator[list[Text]]:
+    """Files together that have `TOGETHER` bytes, or a single one that has more."""
+    held: list[Text] = []
+    for text in files:
+        held.append(text)
+        if sum(each.bytes for each in held) >= TOGETHER:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def _cut(ids: Iterator[list[int]], size: int) -> Iterator[list[int]]:

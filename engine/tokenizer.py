@@ -94,14 +94,16 @@ class Tokenizer:
         `normalize` composes characters first (Unicode NFC, between special tokens), as Qwen's
         training did and HF does; without it the text's own code points are kept, as in llama.cpp.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"text: found a lone surrogate at character {error.start}, expected valid Unicode"
-            ) from error
+        _require_unicode(text)
         pipeline = self._pipelines[special, normalize]
         return list(pipeline.encode(text, add_special_tokens=False).ids)
+
+    def encode_all(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """`encode` of each text, on all cores at once."""
+        for text in texts:
+            _require_unicode(text)
+        encoded = self._pipelines[special, True].encode_batch_fast(texts, add_special_tokens=False)
+        return [list(each.ids) for each in encoded]
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD, control tokens show if `special`.
@@ -143,6 +145,15 @@ def byte_level(pre: str) -> pre_tokenizers.PreTokenizer:
     split = pre_tokenizers.Split(Regex(PRE_TOKENIZERS[pre]), "isolated")
     rest = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     return pre_tokenizers.Sequence([split, rest])
+
+
+def _require_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"text: found a lone surrogate at character {error.start}, expected valid Unicode"
+        ) from error
 
 
 def _pipeline(bpe: models.BPE, pre: str, added: list[str], normalize: bool) -> tokenizers.Tokenizer:

@@ -27,5 +27,5 @@ def _line(entry: tuple[str, RawTensor]) -> str:
     name, tensor = entry
     digest = hashlib.sha256()
     for part in tensor.parts:
-        digest.update(part)
+        digest.update(part.data)
     return f"\n{name} {tensor.type} {tensor.shape} {digest.hexdigest()}"

@@ -7,7 +7,6 @@ one before. They are mapped: nothing is copied until it is used.
 
 import hashlib
 from bisect import bisect_right
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
@@ -25,7 +24,8 @@ class Stream:
     """The tokens of all `*.bin` files in a folder. `len` counts them.
 
     Every token is looked at once, here: a `FormatError` names the file, and the place of a token
-    that is not below `vocabulary_size`.
+    that is not below `vocabulary_size`. `digest` is of the tokens in their order, however they are
+    cut into files.
     """
 
     def __init__(self, folder: str | Path, vocabulary_size: int) -> None:
@@ -36,21 +36,17 @@ class Stream:
                 f"{folder}: found no *.bin file, expected shards, as python -m engine corpus makes"
             )
         self._shards = [_open(path) for path in self.files]
-        for path, shard in zip(self.files, self._shards, strict=True):
-            _check(path, shard, vocabulary_size)
         self._ends = list(accumulate(len(shard) for shard in self._shards))
+        digest = hashlib.sha256()
+        for path, shard in zip(self.files, self._shards, strict=True):
+            for start in range(0, len(shard), PIECE):
+                piece = shard[start : start + PIECE]
+                _check(path, start, piece, vocabulary_size)
+                digest.update(piece.tobytes())
+        self.digest = digest.hexdigest()
 
     def __len__(self) -> int:
         return self._ends[-1]
-
-    @cached_property
-    def digest(self) -> str:
-        """Of the tokens in their order, however they are cut into files."""
-        digest = hashlib.sha256()
-        for shard in self._shards:
-            for start in range(0, len(shard), PIECE):
-                digest.update(shard[start : start + PIECE].tobytes())
-        return digest.hexdigest()
 
     def read(self, start: int, count: int) -> Tokens:
         """`count` tokens from place `start` on, across the ends of shards."""
@@ -74,12 +70,10 @@ def _open(path: Path) -> npt.NDArray[np.uint32]:
         raise FormatError(f"{path}: found {error.strerror}, expected to read it") from error
 
 
-def _check(path: Path, shard: npt.NDArray[np.uint32], vocabulary_size: int) -> None:
-    for start in range(0, len(shard), PIECE):
-        part = shard[start : start + PIECE]
-        if part.max() >= vocabulary_size:
-            at = int(np.argmax(part >= vocabulary_size))
-            raise FormatError(
-                f"{path}: found token {part[at]} at position {start + at}, "
-                f"expected 0 to {vocabulary_size - 1}"
-            )
+def _check(path: Path, start: int, piece: npt.NDArray[np.uint32], vocabulary_size: int) -> None:
+    if piece.max() >= vocabulary_size:
+        at = int(np.argmax(piece >= vocabulary_size))
+        raise FormatError(
+            f"{path}: found token {piece[at]} at position {start + at}, "
+            f"expected 0 to {vocabulary_size - 1}"
+        )

@@ -25,7 +25,7 @@ from engine.errors import FormatError
 KIND = "engine.distill top-k cache, version 1"
 MANIFEST = "manifest.json"
 TOLD = "engine.distill"  # the entry of a shard's metadata
-SHARD_BYTES = 1 << 26  # of numbers in a shard, about
+SHARD_BYTES = 1 << 23  # of numbers in a shard, about: what a killed run loses at most
 NUMBER_BYTES = 2 + 4  # float16 and int32
 
 
@@ -84,7 +84,7 @@ def numbers_digest(log_probs: Tensor, ids: Tensor) -> str:
     """Of a shard's numbers as they lie in memory."""
     digest = hashlib.sha256()
     for tensor in (log_probs, ids):
-        digest.update(tensor.contiguous().numpy())
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -104,14 +104,15 @@ def open_shard(path: Path, recipe: Recipe, windows: range) -> Shard:
         with safe_open(path, framework="pt") as file:
             told = json.loads((file.metadata() or {})[TOLD])
             log_probs, ids = file.get_tensor("log_probs"), file.get_tensor("ids")
+        made_for, numbers, mass = told["recipe"], told["numbers"], float(told["kept_mass"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise FormatError(f"{path}: found {error}, expected a shard of a top-k cache") from error
+        raise FormatError(f"{path}: found {error!r:.99}, expected a shard of a cache") from error
     expected = (len(windows), recipe.seq_len, recipe.k)
-    if told["recipe"] != recipe.digest or tuple(ids.shape) != expected:
+    if made_for != recipe.digest or tuple(ids.shape) != expected:
         raise FormatError(f"{path}: found the shard of another cache, expected {recipe.digest}")
-    if told["numbers"] != numbers_digest(log_probs, ids):
+    if numbers != numbers_digest(log_probs, ids):
         raise FormatError(f"{path}: found numbers that are not those that were written")
-    return Shard(log_probs, ids, float(told["kept_mass"]), told["numbers"])
+    return Shard(log_probs, ids, mass, numbers)
 
 
 def row(path: Path, shard: Shard) -> dict[str, Any]:

@@ -28,14 +28,16 @@ def align(teacher_logits: Tensor, vocabulary_size: int) -> Tensor:
     return teacher_logits[..., :vocabulary_size]
 
 
-def align_kept(kept_logits: Tensor, kept_ids: Tensor, vocabulary_size: int) -> Tensor:
-    """`align` for K kept logits [..., K] of these ids: what lies beyond V gets -inf."""
-    kept = kept_logits.masked_fill(kept_ids >= vocabulary_size, -float("inf"))
-    if (kept == -float("inf")).all(dim=-1).any():
+def align_kept(
+    kept_logits: Tensor, kept_ids: Tensor, vocabulary_size: int
+) -> tuple[Tensor, Tensor]:
+    """`align` for K kept logits [..., K] of these ids: what lies beyond V gets -inf, at id 0."""
+    beyond = kept_ids >= vocabulary_size
+    if beyond.all(dim=-1).any():
         raise EngineError(
             f"kept logits: found a position without a token below {vocabulary_size}, expected one"
         )
-    return kept
+    return kept_logits.masked_fill(beyond, -float("inf")), kept_ids.masked_fill(beyond, 0)
 
 
 def check_vocabularies(teacher: Tokenizer, student: Tokenizer) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from engine.texts import Text
+from falsifiers.corpus_cases import composed
 
 IDS = "engine.corpus._Made._ids"
 
@@ -19,9 +20,22 @@ def spelt_tokens_found(plant):
     """A special token that is spelt in a text becomes that token."""
 
     def fault(encode):
-        return lambda self, text, **options: encode(self, text)
+        return lambda self, texts, **options: encode(self, texts)
 
-    plant("engine.tokenizer.Tokenizer.encode", fault)
+    plant("engine.tokenizer.Tokenizer.encode_all", fault)
+
+
+def bytes_for_tokens(plant):
+    """Texts are spelt byte by byte, which decodes to the same text."""
+
+    def fault(encode):
+        def faulty(self, texts, **options):
+            single = {self.token_bytes(index): index for index in range(256)}
+            return [[single[bytes([b])] for b in composed(t).encode()] for t in texts]
+
+        return faulty
+
+    plant("engine.tokenizer.Tokenizer.encode_all", fault)
 
 
 def last_text_cut(plant):

@@ -83,7 +83,7 @@ def odd_bytes_dropped(plant):
 
 def tokens_unchecked(plant):
     """Tokens beyond the vocabulary go through."""
-    plant("engine.distill.stream._check", lambda check: lambda path, shard, size: None)
+    plant("engine.distill.stream._check", lambda check: lambda *args: None)
 
 
 def first_shard_checked_alone(plant):

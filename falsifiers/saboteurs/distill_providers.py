@@ -145,7 +145,20 @@ def kept_surplus_is_zero(plant):
     """A kept logit of a token that the student lacks becomes 0, which is a likely one."""
 
     def fault(align_kept):
-        return lambda logits, ids, size: align_kept(logits, ids, size).nan_to_num(neginf=0.0)
+        def faulty(logits, ids, size):
+            kept, aligned = align_kept(logits, ids, size)
+            return kept.nan_to_num(neginf=0.0), aligned
+
+        return faulty
+
+    plant(KEPT, fault)
+
+
+def kept_ids_beyond(plant):
+    """An id that the student lacks stays, where its loss would look it up."""
+
+    def fault(align_kept):
+        return lambda logits, ids, size: (align_kept(logits, ids, size)[0], ids)
 
     plant(KEPT, fault)
 
@@ -154,7 +167,11 @@ def emptied_position_accepted(plant):
     """A position that keeps nothing is all -inf, and NaN after softmax."""
 
     def fault(align_kept):
-        return lambda logits, ids, size: logits.masked_fill(ids >= size, -float("inf"))
+        def faulty(logits, ids, size):
+            beyond = ids >= size
+            return logits.masked_fill(beyond, -float("inf")), ids.masked_fill(beyond, 0)
+
+        return faulty
 
     plant(KEPT, fault)
 
