@@ -23,6 +23,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -77,8 +78,10 @@ def liger(compiled: bool) -> Way:
     return way
 
 
-def chunked(x: Tensor, w: Tensor, z: Tensor, v: Tensor, y: Tensor) -> Tensor:
-    return linear_kd_loss(x, w, z, v, y, temperature=TEMPERATURE, alpha=ALPHA)
+def chunked(
+    x: Tensor, w: Tensor, z: Tensor, v: Tensor, y: Tensor, chunk: int | None = None
+) -> Tensor:
+    return linear_kd_loss(x, w, z, v, y, temperature=TEMPERATURE, alpha=ALPHA, chunk=chunk)
 
 
 def teacher(z: Tensor, v: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ def ways(options: argparse.Namespace) -> dict[str, Way]:
         "ModelOpt": modelopt,
         "kd_loss": on_logits,
         "Liger-Kernel": liger(options.compile or options.device != "cpu"),
-        "chunked": chunked,
+        "chunked": partial(chunked, chunk=options.chunk),
     }
     asked = options.ways.split(",") if options.ways else list(known)
     return {name: known[name] for name in asked if installed(PEERS.get(name, "torch"))}
@@ -191,7 +194,7 @@ def save(path: Path | None, document: dict[str, Any]) -> None:
 
 def started(options: argparse.Namespace, asked: dict[str, Way]) -> dict[str, Any]:
     """The file's document, or a new one; refuses to mix what was measured otherwise."""
-    fields = "device dtype tokens vocabulary hidden compile"
+    fields = "device dtype tokens vocabulary hidden chunk compile"
     document = {
         "schema": "benchmarks/kd_loss/v1",
         "host": {
@@ -275,6 +278,7 @@ def main() -> int:
     parser.add_argument("--hidden", type=int, default=896)
     parser.add_argument("--runs", type=int, default=5, help="rounds in all")
     parser.add_argument("--ways", help="with commas; the first is what others are compared with")
+    parser.add_argument("--chunk", type=int, help="tokens in one of the engine's; else its own")
     parser.add_argument("--compile", action="store_true", help="Liger-Kernel's, on a processor too")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.distill import linear_kd_loss
-from engine.distill.losses import kd_logit_gradient, kd_loss, sparse_kd_loss
+from engine.distill.losses import BLOCK, kd_logit_gradient, kd_loss, sparse_kd_loss
 from falsifiers.kd_oracle import (
     KINDS,
     Widest,
@@ -114,8 +114,9 @@ def test_loss_and_gradient_are_those_of_torch(observe, random, kind, width, temp
 @pytest.mark.parametrize("chunk", [1, 7, 16, 38, 100, None])
 @pytest.mark.parametrize(("temperature", "alpha"), [(1, 0.3), (4, 0.3), (2, 0), (2, 1)])
 def test_chunks_give_the_loss_and_gradients_of_the_whole(
-    observe, random, chunk, temperature, alpha
+    observe, random, monkeypatch, chunk, temperature, alpha
 ):
+    monkeypatch.setitem(BLOCK, "cpu", 5 * 300)  # several blocks in a chunk
     case = hidden_case(random)
     mix = {"temperature": temperature, "alpha": alpha}
     hidden, weight = (x.double().requires_grad_() for x in case[:2])
@@ -131,7 +132,8 @@ def test_chunks_give_the_loss_and_gradients_of_the_whole(
 
 
 @pytest.mark.falsifies("F-DISTILL-KDSTEP-006")
-def test_what_does_not_count_is_as_if_it_were_not_there(observe, random):
+@pytest.mark.parametrize("block", [50, 100, 2**21])
+def test_what_does_not_count_is_as_if_it_were_not_there(observe, random, monkeypatch, block):
     s, t, labels = logits_case("ordinary", 50, random)
     mix = {"temperature": 2, "alpha": 0.5}
     there = labels >= 0
@@ -141,11 +143,15 @@ def test_what_does_not_count_is_as_if_it_were_not_there(observe, random):
         t.masked_fill(~there[..., None], math.inf),
     )
     shapes = [(s, t, labels), (s[None], t[None], labels[None]), (*poisoned, labels)]
-    losses = torch.stack([kd_loss(*each, **mix) for each in shapes])
-    observe("loss_difference", (losses - kd_loss(*alone, **mix)).abs().max())
-    found = gradient(*poisoned, labels, **mix)
-    observe("gradient_difference", (found[there] - gradient(*alone, **mix)).abs().max())
-    observe("gradient_of_what_does_not_count", found[~there].abs().max())
+    loss, expected = oracle(*alone, **mix)
+    monkeypatch.setitem(BLOCK, "cpu", block)  # 1 row of 50 at a time, or 2, or all
+    losses = torch.stack([kd_loss(*each, **mix) for each in [*shapes, alone]])
+    observe("loss_difference", (losses - loss).abs().max())
+    found = [gradient(*poisoned, labels, **mix), gradient(*alone, **mix)]
+    observe(
+        "gradient_difference", max((x - expected).abs().max() for x in (found[0][there], found[1]))
+    )
+    observe("gradient_of_what_does_not_count", found[0][~there].abs().max())
     single = kd_loss(s[0, 0], t[0, 0], labels[0, 0], **mix)
     observe("loss_difference", (single - kd_loss(s[0, :1], t[0, :1], labels[0, :1], **mix)).abs())
 
@@ -176,7 +182,8 @@ def test_narrow_logits_are_summed_in_float32(observe, random, dtype):
     mix = {"temperature": 4, "alpha": 0.3}
     loss, expected = oracle(*case, **mix)
     found = compared(kd_loss, case, mix, loss, expected, dtype)
-    observe("loss_error", found.absolute)
+    wide_teacher = kd_loss(case[0], case[1].double(), case[2], **mix)
+    observe("loss_error", max(found.absolute, abs(wide_teacher.item() - loss)))
     observe("relative_gradient_error", found.gradient / expected.abs().max())
     leaf = case[0].clone().requires_grad_()
     (2.0**14 * kd_loss(leaf, *case[1:], **mix)).backward()  # as a scaler of losses would
@@ -219,6 +226,61 @@ def test_wrong_inputs_are_one_clear_error(observe, random):
     observe("accepted", sum(each == "accepted" for each in outcomes.values()))
     observe("untyped_errors", sum(each != "EngineError" for each in outcomes.values()))
     observe("calls", len(outcomes))
+
+
+@pytest.mark.falsifies("F-DISTILL-KDSTEP-012")
+def test_gradients_are_made_where_asked_and_used_once(observe, random):
+    case, mix = hidden_case(random), {"temperature": 2, "alpha": 0.5}
+
+    def step(*trained: bool) -> list:
+        leaves = [x.clone().requires_grad_(on) for x, on in zip(case, trained, strict=False)]
+        loss = linear_kd_loss(*leaves, *case[2:], **mix)
+        loss.backward(retain_graph=True)
+        return [loss, *(x.grad for x in leaves)]
+
+    loss, *both = step(True, True)
+    hidden, weight = step(True, False), step(False, True)
+    alone = [hidden[1], weight[2]]
+    pairs = zip(alone, both, strict=True)
+    observe("gradient_difference", max((a - b).abs().max() for a, b in pairs))
+    with torch.no_grad():
+        silent = linear_kd_loss(*(x.clone().requires_grad_() for x in case[:4]), case[4], **mix)
+    observe("loss_difference", (silent - loss).abs())
+    unasked = [hidden[2] is not None, weight[1] is not None, silent.requires_grad]
+    observe("gradients_unasked_for", sum(unasked))
+    leaf = case[0].clone().requires_grad_()
+    logits = kd_loss(leaf, case[0], case[4].clamp(max=23), **mix)
+    logits.backward(retain_graph=True)
+    observe("second_passes", passes_again(loss) + passes_again(logits))
+
+
+def passes_again(loss: torch.Tensor) -> int:
+    try:
+        loss.backward()
+    except RuntimeError:
+        return 0
+    return 1
+
+
+@pytest.mark.falsifies("F-DISTILL-KDSTEP-013")
+def test_under_autocast_it_is_a_linear_layer_and_its_loss(observe, random):
+    *sides, labels = hidden_case(random)
+    sides[3] = sides[3][: len(sides[1])]
+    mix, found = {"temperature": 2, "alpha": 0.5}, []
+
+    def plain(x, w, z, v, labels, **mix):
+        return kd_loss(x @ w.T, z @ v.T, labels, **mix)
+
+    for loss_of in (linear_kd_loss, plain):
+        leaves = [x.clone().requires_grad_() for x in sides]
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(*leaves, labels, **mix)
+        loss.backward()
+        found.append([loss.detach(), leaves[0].grad, leaves[1].grad])
+    observe("relative_loss_difference", relative(found[0][0], found[1][0]))
+    pairs = list(zip(*found, strict=True))[1:]
+    observe("relative_gradient_difference", max(relative(a, b) for a, b in pairs))
+    observe("narrow_gradients", sum(each.dtype is not torch.float32 for each, _ in pairs))
 
 
 def soft_targets(logits: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -44,7 +44,8 @@ def linear_kd_loss(
     device = student_hidden.device.type
     if torch.is_autocast_enabled(device):
         given = [x.to(torch.get_autocast_dtype(device)) for x in given]
-    require_linear(*given, labels)
+    x, w, z, v = given
+    require_linear(x, w, z, v, labels)
     size = chunk_size(len(student_weight)) if chunk is None else chunk
     if size < 1:
         raise EngineError(f"chunk: found {size}, expected at least 1 token")
@@ -98,7 +99,7 @@ class _LinearLoss(torch.autograd.Function):
         return (total / count).to(wide_type(hidden.dtype))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         found = [  # in place: autograd refuses a second backward pass
             None if each is None else each.mul_(upstream / ctx.count).to(dtype)
@@ -115,14 +116,14 @@ def flat(x: Tensor) -> Tensor:
 
 def chunks(rows: Tensor, size: int) -> Sequence[Tensor]:
     """`rows` in pieces of `size`, the last of which may be shorter."""
-    return rows.split(size)
+    return torch.split(rows, size)
 
 
 def losses_of(s: Tensor, t: Tensor, labels: Tensor, mix: Mix) -> Tensor:
     """The sum of a chunk's losses; its gradient takes the place of `s`."""
     total = torch.zeros((), dtype=torch.float64, device=s.device)
     size = block_size(s)
-    for logits, aims, ids in zip(*(x.split(size) for x in (s, t, labels)), strict=True):
+    for logits, aims, ids in zip(*(torch.split(x, size) for x in (s, t, labels)), strict=True):
         losses, gradient = token_losses(wide(logits), wide(aims), None, ids, mix)
         total += losses.sum()
         logits.copy_(gradient)

@@ -13,6 +13,7 @@ is. Shape letters: N rows, which are tokens; V vocabulary; K logits that a cache
 Source: Hinton, Vinyals and Dean 2015, Distilling the knowledge in a neural network, section 2.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from engine.distill.loss_inputs import Mix, require_kept, require_logits
 
 BLOCK = {"cpu": 2**21}  # logits that are worked on at once: about what a cache holds
-WIDE_BLOCK = 2**26  # on other devices: few launches, and little memory beside the logits
+WIDE_BLOCK = 2**25  # on other devices: few launches, and little memory beside the logits
 
 
 def kd_loss(
@@ -109,7 +110,7 @@ class _Loss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         gradient.mul_(upstream)  # in place: autograd refuses a second backward pass
@@ -132,7 +133,7 @@ def _sweep(
     held = torch.float32 if s.dtype is torch.float16 else s.dtype
     gradient = torch.zeros(s.shape if wanted else (0,), dtype=held, device=s.device)
     total = torch.zeros((), dtype=torch.float64, device=s.device)
-    for block in rows.split(block_size(s)):
+    for block in blocks(rows, len(s), block_size(s)):
         chosen = None if kept is None else kept[block].long()
         losses, found = token_losses(wide(s[block]), wide(t[block]), chosen, y[block].long(), mix)
         total += losses.sum()
@@ -144,6 +145,14 @@ def _sweep(
 def counted(labels: Tensor) -> Tensor:
     """The rows [N] whose label is one."""
     return (labels >= 0).nonzero().squeeze(1)
+
+
+def blocks(rows: Tensor, total: int, size: int) -> Iterator[Tensor | slice]:
+    """`rows` of so many, some at a time; as slices, which copy nothing, where they are all."""
+    if len(rows) < total:
+        yield from torch.split(rows, size)
+    else:
+        yield from (slice(first, first + size) for first in range(0, total, size))
 
 
 def block_size(logits: Tensor) -> int:
@@ -167,7 +176,7 @@ def token_losses(
 
     A term without weight is left out, as 0 times its infinity would be no number.
     """
-    s = s - s.amax(-1, keepdim=True)  # N V
+    s, t = s - s.amax(-1, keepdim=True), t.to(s.dtype)  # N V
     if mix.alpha == 1:
         return cross_entropy(s, labels, 1)
     far, pull = divergence(s, t, ids, mix.temperature, 1 - mix.alpha)

@@ -266,6 +266,19 @@ def kd_ignored_labels_counted(plant):
     plant("engine.distill.loss_inputs.require_labels", fault)
 
 
+def kd_last_block_dropped(plant):
+    """Of several blocks of rows the last is left out."""
+
+    def fault(blocks):
+        def faulty(*given):
+            found = list(blocks(*given))
+            return found[: max(1, len(found) - 1)]
+
+        return faulty
+
+    plant(f"{LOSSES}.blocks", fault)
+
+
 def kd_mean_of_nothing(plant):
     """Where no token counts, nothing is divided by nothing."""
 
@@ -395,3 +408,43 @@ def linear_upstream_forgotten(plant):
         return lambda ctx, upstream: backward(ctx, torch.ones_like(upstream))
 
     plant(f"{LINEAR}._LinearLoss.backward", fault)
+
+
+def linear_second_pass_multiplies_again(plant):
+    """A second backward pass goes through, on what the first has multiplied."""
+
+    def fault(backward):
+        def faulty(ctx, upstream):
+            if not hasattr(ctx, "found"):
+                ctx.found = backward(ctx, upstream)
+            return ctx.found
+
+        return faulty
+
+    plant(f"{LINEAR}._LinearLoss.backward", fault)
+
+
+def linear_gradients_always(plant):
+    """A loss carries a gradient, asked for or not."""
+
+    def fault(loss_of):
+        def faulty(*given, **mix):
+            with torch.enable_grad():
+                return loss_of(*given, **mix)
+
+        return faulty
+
+    plant(f"{LINEAR}.linear_kd_loss", fault)
+
+
+def linear_autocast_unheeded(plant):
+    """Under autocast, everything is in float32 all the same."""
+
+    def fault(loss_of):
+        def faulty(*given, **mix):
+            with torch.autocast(given[0].device.type, enabled=False):
+                return loss_of(*given, **mix)
+
+        return faulty
+
+    plant(f"{LINEAR}.linear_kd_loss", fault)
