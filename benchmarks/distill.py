@@ -190,7 +190,8 @@ def table(document: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{machine['processor']}, {machine['cores']} cores, {setting['threads']} threads; "
-        f"batches of {setting['batch']} × {setting['seq_len']} tokens, vocabulary {setting['vocabulary']:,}; "
+        f"batches of {setting['batch']} × {setting['seq_len']} tokens, "
+        f"vocabulary {setting['vocabulary']:,}; "
         + ", ".join(f"{name} {number}" for name, number in document["versions"].items())
         + f"; {document['date'][:10]}, {len(ratios)} runs in turn; losses within "
         f"{document['losses_apart']:.0e} of each other."

@@ -16,9 +16,9 @@ import transformers
 import trl
 from datasets import Dataset
 from datasets.table import InMemoryTable
-from torch.utils.data import DataLoader
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
