@@ -10,7 +10,7 @@ import atexit
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.checkpoint import open_checkpoint
-from engine.distill.data import Synthetic
+from engine.distill.data import Batch, Source, Synthetic, open_data
 from engine.distill.hf_folder import write_folder
 from engine.distill.journal import read_metrics
 from engine.distill.loop import Training
@@ -137,23 +137,28 @@ class Trained:
     def held_out(self) -> list[float]:
         return [row["heldout_loss"] for row in self.rows if "heldout_loss" in row]
 
+    def held_out_at(self, step: int) -> tuple[float, float]:
+        """The held-out loss at first, and at a step or at the end."""
+        found = {row["step"]: row["heldout_loss"] for row in self.rows if "heldout_loss" in row}
+        return found[0], found.get(step, found[max(found)])
+
 
 def trained(run: Path, by: object, recipe: Recipe = RECIPE, seed: int = 0, **options) -> Trained:
     """A student of `by`, from `seed`."""
     model = options.pop("model", None) or student(seed=seed)
     before = weights(model)
-    source = options.pop("source", None) or text()
-    targets = Targets(by, V, torch.device("cpu"))
+    source, judge = options.pop("source", None) or text(), options.pop("judge", None) or held_out()
+    targets = Targets(by, model.config.vocabulary_size, torch.device("cpu"))
     ways = {"ahead": 0} | {key: options.pop(key) for key in ("ahead", "saved") if key in options}
-    training = Training(model, targets, source, held_out(), recipe, run, **ways)
+    training = Training(model, targets, source, judge, recipe, run, **ways)
     training.train(**options)
     return Trained(run, before, model)
 
 
 @torch.no_grad()
-def logits(model: object) -> Tensor:
+def logits(model: object, batch: Batch | None = None) -> Tensor:
     """Of text that nobody learned from, [windows * T, V]."""
-    batch = held_out().take(range(64))
+    batch = held_out().take(range(64)) if batch is None else batch
     found = model.logits(batch.inputs if isinstance(model, Student) else batch)
     return found.flatten(0, 1)
 
@@ -182,3 +187,74 @@ def stream(path: Path, windows: int = 64) -> Path:
 def config_file(path: Path, kind: str = "qwen3", **changed) -> Path:
     path.write_text(json.dumps(config(kind, **changed)))
     return path
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Who teaches whom on what; the embedded pair, or one on a corpus that was given."""
+
+    recipe: Recipe
+    text: Source
+    judge: Source
+    own: dict  # what a student's config has of its own
+    teachers: tuple[ModelTeacher, ModelTeacher]  # the second is a twin, from another seed
+
+    def run(self, place: Path, who: str, seed: int) -> Trained:
+        """By the `teacher`, by its `twin`, or by `nobody`, that is with alpha = 1."""
+        recipe = replace(self.recipe, alpha=1.0) if who == "nobody" else self.recipe
+        by, model = self.teachers[who == "twin"], student(seed=seed, **self.own)
+        return trained(place, by, recipe, model=model, source=self.text, judge=self.judge)
+
+    def said(self, model: object) -> Tensor:
+        """Logits of a model on text that nobody learned from."""
+        return logits(model, self.judge.take(range(min(64, len(self.judge)))))
+
+    def fresh(self, seed: int) -> Student:
+        return student(seed=seed, **self.own)
+
+
+def embedded() -> Pair:
+    return Pair(RECIPE, text(), held_out(), {}, (teacher(0), teacher(1)))
+
+
+@cache
+def on_corpus(corpus: Path) -> Pair:
+    """A pair on what `engine corpus` made; its teachers are trained here, for some minutes."""
+    size = json.loads((corpus / "manifest.json").read_text())["vocabulary_size"]
+    recipe = Recipe(
+        steps=1000,
+        batch=8,
+        seq_len=64,
+        learning_rate=3e-3,
+        warmup=50,
+        temperature=1.0,
+        alpha=0.2,
+        heldout_every=100,
+        heldout_windows=64,
+        save_every=10_000,
+    )
+    train, judge = open_data(corpus, recipe.seq_len, vocabulary_size=size)
+    sizes = {"vocab_size": size, "hidden_size": 64, "intermediate_size": 192}
+    sizes |= {"num_hidden_layers": 2, "max_position_embeddings": 256}
+    large = {"hidden_size": 160, "num_attention_heads": 6, "num_hidden_layers": 3}
+    large |= {"intermediate_size": 480}
+    teachers = []
+    for seed in range(2):
+        model, place = student(seed=100 + seed, **(sizes | large)), folder() / f"corpus-{seed}"
+        alone = replace(recipe, alpha=1.0, steps=2000, seed=seed)
+        trained(place, Silent(size), alone, model=model, source=train, judge=judge)
+        checkpoint = open_checkpoint(place / "best")
+        teachers.append(ModelTeacher.from_checkpoint(f"teacher {seed}", checkpoint, route="plain"))
+    return Pair(recipe, train, judge, sizes, (teachers[0], teachers[1]))
+
+
+class Silent:
+    """Stands where a teacher does, and says nothing: all tokens are alike to it."""
+
+    name = digest = "silent"
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def logits(self, batch: Batch) -> Tensor:
+        return torch.zeros(*batch.inputs.shape, self._size)

@@ -20,8 +20,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from engine import plot
 from engine.distill import checkpoint
 from engine.distill.checkpoint import Progress
+from engine.distill.curves import draw_curves
 from engine.distill.data import open_data
 from engine.distill.precompute import precompute
 from engine.distill.run import Plan, prepare
@@ -33,6 +35,7 @@ from falsifiers.distill_cases import RECIPE, SEEDS, T, V, agreement, cosine, div
 from falsifiers.hf_folders import read_shard
 from falsifiers.in_process import Command
 
+CORPUS = os.environ.get("DISTILL_CORPUS_PATH")  # what `engine corpus` made
 SHORT = replace(RECIPE, steps=12, heldout_every=4, heldout_windows=8, save_every=3)
 
 
@@ -45,23 +48,36 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def pair() -> cases.Pair:
+    return cases.embedded() if CORPUS is None else cases.on_corpus(Path(CORPUS))
+
+
+@pytest.fixture(scope="module")
+def runs(pair, tmp_path_factory):
     """Runs by teacher and seed, made when they are asked for, under whatever fault is planted."""
-
-    @cache
-    def made(who: str, seed: int) -> cases.Trained:
-        recipe = replace(RECIPE, alpha=1.0) if who == "nobody" else RECIPE
-        teacher = cases.teacher(int(who == "twin"))
-        return trained(tmp_path_factory.mktemp(who), teacher, recipe, seed)
-
-    return made
+    return cache(lambda who, seed: pair.run(tmp_path_factory.mktemp(who), who, seed))
 
 
-def gains(runs, measure) -> list[float]:
+@pytest.fixture
+def observe_pair(observe, runs):
+    """`observe`, at level functional and with the curves where a corpus is given."""
+    if CORPUS is None:
+        return observe
+    observe.at("functional", artifact=Path(CORPUS) / "manifest.json")
+    kinds = [(who, seed) for who in ("teacher", "twin", "nobody") for seed in SEEDS]
+    curves = runs("teacher", 0).run / "curves.png"
+    plot.save(
+        draw_curves({f"{who}, seed {seed}": runs(who, seed).rows for who, seed in kinds}), curves
+    )
+    observe.attach(curves)
+    return observe
+
+
+def gains(pair, runs, measure) -> list[float]:
     """What `measure` finds between student and teacher, over what it finds after the twin's run."""
-    said = cases.logits(cases.teacher())
+    said = pair.said(pair.teachers[0])
     shared = [
-        [measure(cases.logits(runs(who, seed).model), said) for seed in SEEDS]
+        [measure(pair.said(runs(who, seed).model), said) for seed in SEEDS]
         for who in ("teacher", "twin")
     ]
     return [own - other for own, other in zip(*shared, strict=True)]
@@ -76,27 +92,27 @@ def observe_gain(observe, found: list[float], name: str = "agreement_gain") -> N
 
 
 @pytest.mark.falsifies("F-DISTILL-SMOKE-001")
-def test_the_held_out_loss_falls_by_the_teacher(observe, runs):
-    found = [runs("teacher", seed).held_out for seed in SEEDS]
-    observe("heldout_ratio", max(each[-1] / each[0] for each in found))
-    observe_gain(observe, gains(runs, agreement))
+def test_the_held_out_loss_falls_by_the_teacher(observe_pair, pair, runs):
+    found = [runs("teacher", seed).held_out_at(500) for seed in SEEDS]
+    observe_pair("heldout_ratio", max(after / before for before, after in found))
+    observe_gain(observe_pair, gains(pair, runs, agreement))
 
 
 @pytest.mark.falsifies("F-DISTILL-KD-001")
-def test_the_loss_falls_within_a_hundred_steps(observe, runs):
-    found = [runs("teacher", seed).losses for seed in SEEDS]
+def test_the_loss_falls_within_a_hundred_steps(observe, pair, runs):
+    found = [runs("teacher", seed).losses[:100] for seed in SEEDS]
     observe("loss_ratio", max(statistics.mean(each[-5:]) / each[0] for each in found))
     observe("steps", len(found[0]))
-    observe_gain(observe, gains(runs, agreement))
+    observe_gain(observe, gains(pair, runs, agreement))
 
 
 @pytest.mark.falsifies("F-DISTILL-KD-002")
-def test_the_students_logits_turn_to_the_teachers(observe, runs):
-    said = cases.logits(cases.teacher())
-    before = [cosine(cases.logits(cases.student(seed=seed)), said) for seed in SEEDS]
-    after = [cosine(cases.logits(runs("teacher", seed).model), said) for seed in SEEDS]
-    observe("cosine_rise", min(b - a for a, b in zip(before, after, strict=True)))
-    observe_gain(observe, gains(runs, agreement))
+def test_the_students_logits_turn_to_the_teachers(observe_pair, pair, runs):
+    said = pair.said(pair.teachers[0])
+    before = [cosine(pair.said(pair.fresh(seed)), said) for seed in SEEDS]
+    after = [cosine(pair.said(runs("teacher", seed).model), said) for seed in SEEDS]
+    observe_pair("cosine_rise", min(b - a for a, b in zip(before, after, strict=True)))
+    observe_gain(observe_pair, gains(pair, runs, agreement))
 
 
 @pytest.mark.falsifies("FALSIFY-APR-DISTILL-TRAIN-001")
@@ -140,12 +156,12 @@ def test_the_divergence_falls_without_rising_on_the_way(observe, tmp_path):
 
 
 @pytest.mark.falsifies("FALSIFY-APR-DISTILL-TRAIN-009")
-def test_distilled_beats_from_scratch(observe, runs):
+def test_distilled_beats_from_scratch(observe_pair, runs):
     scratch, taught = (
         [runs(who, seed).held_out[-1] for seed in SEEDS] for who in ("nobody", "teacher")
     )
     found = [a - b for a, b in zip(scratch, taught, strict=True)]
-    observe_gain(observe, found, "loss_gain")
+    observe_gain(observe_pair, found, "loss_gain")
 
 
 @pytest.mark.falsifies("F-DISTILL-LOOP-001")

@@ -132,9 +132,8 @@ class Targets:
         if self._output is not None:  # so it gives hidden states
             return Hidden(teacher.hidden(batch).to(self._device), self._output)
         if isinstance(teacher, GivesKept):
-            logits, ids = teacher.kept(batch)
-            kept = align_kept(logits, ids, self._size)
-            return Kept(kept.to(self._device), ids.to(self._device))
+            logits, ids = align_kept(*teacher.kept(batch), self._size)
+            return Kept(logits.to(self._device), ids.to(self._device))
         return Dense(align(teacher.logits(batch), self._size).to(self._device))
 
     @torch.no_grad()
