@@ -112,7 +112,9 @@ def train(
             _required(f"--{option}", given[option])
     if not dry_run:
         plot.require_matplotlib()
-    ready = prepare(plan, run, resume=resume is not None)
+    count, local = _processes()
+    own = f"cuda:{local}" if count > 1 and plan.teacher_device == "cuda" else None
+    ready = prepare(plan, run, resume=resume is not None, teacher_device=own)
     say = _speaker(as_json)
     _introduce(ready, say)
     if dry_run:
@@ -171,9 +173,7 @@ def _introduce(ready: Ready, say: Callable[[str], None]) -> None:
 
 def _run(ready: Ready, run: Path, say: Callable[[str], None], as_json: bool) -> None:
     plan, recipe = ready.plan, ready.plan.recipe
-    count, local = (
-        int(os.environ.get(n, d)) for n, d in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-    )
+    count, local = _processes()
     with listening() as stop, joined(plan.device, plan.sharding, count, local) as workers:
         with _shown(recipe, workers, say) as see:
             found = execute(ready, run, workers, see, stop)
@@ -189,6 +189,12 @@ def _run(ready: Ready, run: Path, say: Callable[[str], None], as_json: bool) -> 
         print(to_json(done | {"best_step": found.best_step, "stopped": stop.signal or None}))
     if found.step < recipe.steps:
         raise typer.Exit(_code(stop))
+
+
+def _processes() -> tuple[int, int]:
+    """How many `torchrun` has started, and which this one is on its host."""
+    count, local = os.environ.get("WORLD_SIZE", "1"), os.environ.get("LOCAL_RANK", "0")
+    return int(count), int(local)
 
 
 def _code(stop: Stop) -> int:

@@ -65,8 +65,8 @@ def write_folder(
         folder.mkdir(parents=True, exist_ok=True)
         save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-        for name in TOKENIZER if tokenizer is not None else ():
-            if (tokenizer / name).is_file():
+        for name in TOKENIZER:
+            if tokenizer is not None and (tokenizer / name).is_file():
                 shutil.copyfile(tokenizer / name, folder / name)
     except OSError as error:
         raise EngineError(f"{folder}: found {error.strerror}, expected to write there") from error

@@ -13,6 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from engine.distill import checkpoint
@@ -135,14 +136,15 @@ class Training:
         self, ring: Ring[Piece, Work], stopped: Callable[[], bool]
     ) -> tuple[float, tuple[int, ...]]:
         """Those of the whole batch, its loss, and which windows this process had of it."""
-        total, windows, workers = 0.0, (), self.workers
+        workers, total = self.workers, 0.0
+        windows: tuple[int, ...] = ()
         for _ in range(self.recipe.accumulate):
             work = ring.take(stopped)
             arrived(work.target)
             then = partial(work.target.loss, labels=work.batch.labels, goal=self._goal)
             with precision(self.recipe, workers.device):
                 loss = self._model(work.batch.inputs, then) * work.share
-            (loss * workers.count).backward()  # processes' gradients are averaged
+            torch.autograd.backward(loss * workers.count)  # gradients of processes are averaged
             total, windows = total + loss.item(), windows + work.batch.windows
         return workers.sum(total)[0], windows
 

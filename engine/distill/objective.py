@@ -121,16 +121,17 @@ class Targets:
 
     def __init__(self, teacher: Teacher, vocabulary_size: int, device: torch.device) -> None:
         self._teacher, self._size, self._device = teacher, vocabulary_size, device
-        self._output: Tensor | None = None
-        if isinstance(teacher, GivesHidden):
-            matrix = teacher.output_weight()  # [Vt, Ht], cut as its logits would be
+        self._hidden = teacher if isinstance(teacher, GivesHidden) else None
+        self._output = torch.empty(0)
+        if self._hidden is not None:
+            matrix = self._hidden.output_weight()  # [Vt, Ht], cut as its logits would be
             self._output = align(matrix.T, vocabulary_size).T.to(device)
 
     def of(self, batch: Batch) -> Target:
         """What the teacher says of a batch."""
         teacher = self._teacher
-        if self._output is not None:  # so it gives hidden states
-            return Hidden(teacher.hidden(batch).to(self._device), self._output)
+        if self._hidden is not None:
+            return Hidden(self._hidden.hidden(batch).to(self._device), self._output)
         if isinstance(teacher, GivesKept):
             logits, ids = align_kept(*teacher.kept(batch), self._size)
             return Kept(logits.to(self._device), ids.to(self._device))

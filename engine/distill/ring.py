@@ -8,7 +8,7 @@ for. A depth of 0 makes each piece when it is asked for.
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
@@ -76,7 +76,8 @@ class Ring(Generic[Item, Made]):
             self.busy += time.perf_counter() - started
 
     def _work(self) -> None:
-        with self._stream() as stream:
+        stream = self._stream()
+        with torch.cuda.stream(stream) if stream is not None else nullcontext():
             open_end = True
             while open_end:
                 made, error = self._next()
@@ -101,10 +102,11 @@ class Ring(Generic[Item, Made]):
                 continue
         return False
 
-    def _stream(self) -> AbstractContextManager[torch.cuda.Stream | None]:
+    def _stream(self) -> "torch.cuda.Stream | None":
+        """A CUDA stream of this thread's own; None on other devices."""
         if self._device is None or self._device.type != "cuda":
-            return nullcontext()
-        return _on_stream(torch.cuda.Stream(self._device))
+            return None
+        return torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def lap(self) -> dict[str, float]:
         """Seconds that making took and was waited for, since this was last asked."""
@@ -116,17 +118,3 @@ class Ring(Generic[Item, Made]):
         self._closed.set()
         if self._ahead:
             self._thread.join()
-
-
-class _on_stream(AbstractContextManager["torch.cuda.Stream | None"]):
-    """A CUDA stream of this thread's own, and that stream."""
-
-    def __init__(self, stream: torch.cuda.Stream) -> None:
-        self._stream, self._context = stream, torch.cuda.stream(stream)
-
-    def __enter__(self) -> torch.cuda.Stream:
-        self._context.__enter__()
-        return self._stream
-
-    def __exit__(self, *error: object) -> None:
-        self._context.__exit__(*error)

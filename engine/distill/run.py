@@ -108,9 +108,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def prepare(plan: Plan, run: Path, *, resume: bool = False) -> Ready:
+def prepare(
+    plan: Plan, run: Path, *, resume: bool = False, teacher_device: str | None = None
+) -> Ready:
     """Open everything and refuse what does not fit, before a file is written.
 
+    `teacher_device` is this process's own, where the plan's is one for each of several.
     Raises `EngineError`, `FormatError` or `TensorError`, naming what was found and expected.
     """
     if not resume and (run / DISPATCH).exists():
@@ -125,7 +128,8 @@ def prepare(plan: Plan, run: Path, *, resume: bool = False) -> Ready:
             f"{plan.student}: found windows of {recipe.seq_len} tokens, expected at most the "
             f"student's context length of {student.config.context_length}"
         )
-    teacher = open_teacher(plan.teacher, device=plan.teacher_device, route=plan.route, data=data)
+    device = teacher_device or plan.teacher_device
+    teacher = open_teacher(plan.teacher, device=device, route=plan.route, data=data)
     folder = tokenizer_folder(place or path, Path(plan.data))
     if folder is not None:
         _check_tokens(folder, teacher, data)
@@ -148,6 +152,7 @@ def execute(
     stopped: Callable[[], bool] = bool,
 ) -> Progress:
     """Train what is ready, in the folder `run`; returns how far it came."""
+    workers.sum(0.0)  # no process writes before all have looked
     if ready.saved is None and workers.first:
         write_dispatch(run, ready.dispatch(workers))
     targets = Targets(ready.teacher, ready.student.config.vocabulary_size, workers.device)

@@ -100,17 +100,21 @@ class Student(nn.Module):
 
         It is called in here, so that a sharded output matrix is whole when it is used.
         """
-        embedding = self.token_embd["weight"]
+        embedding = self._outside("token_embd")
         positions = torch.arange(ids.shape[-1], device=ids.device)
         step = Pass(*rope.tables(self.config, positions))
         x: Tensor = functional.embedding(ids, embedding)
         made: Tensor | None = None
         for block in self.blk:
             x, made = block(x, made, step)
-        gain = Floats("output_norm.weight", self.output_norm["weight"])
+        gain = Floats("output_norm.weight", self._outside("output_norm"))
         outside = Model(self.config, {gain.name: gain}, x.device)
         _, hidden = add_norm(outside, "output_norm", x, made, step)
-        return then(hidden, embedding if self.is_tied else self.output["weight"])
+        return then(hidden, embedding if self.is_tied else self._outside("output"))
+
+    def _outside(self, name: str) -> Tensor:
+        """A parameter that belongs to no layer."""
+        return self.get_parameter(f"{name}.weight")
 
     @property
     def is_tied(self) -> bool:
@@ -119,7 +123,8 @@ class Student(nn.Module):
 
     def logits(self, ids: Tensor) -> Tensor:
         """Float32 logits [B, T, V] of `ids` [B, T]."""
-        return self(ids, functional.linear)
+        made: Tensor = self(ids, functional.linear)
+        return made
 
 
 def open_student(path: str | Path, *, seed: int = 0) -> Student:

@@ -49,7 +49,8 @@ class Workers:
             mesh = init_device_mesh(self.device.type, (self.count,))
             for block in student.blk:
                 fully_shard(block, mesh=mesh)
-            return fully_shard(student, mesh=mesh)
+            fully_shard(student, mesh=mesh)  # which changes it in place
+            return student
         on = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(student, device_ids=on)
 
