@@ -241,7 +241,7 @@ def on_corpus(corpus: Path) -> Pair:
     teachers = []
     for seed in range(2):
         model, place = student(seed=100 + seed, **(sizes | large)), folder() / f"corpus-{seed}"
-        alone = replace(recipe, alpha=1.0, steps=2000, seed=seed)
+        alone = replace(recipe, alpha=1.0, steps=1000, seed=seed)
         trained(place, Silent(size), alone, model=model, source=train, judge=judge)
         checkpoint = open_checkpoint(place / "best")
         teachers.append(ModelTeacher.from_checkpoint(f"teacher {seed}", checkpoint, route="plain"))

@@ -36,11 +36,10 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "errors memory llama_child triton_kernels evaluation distill.recipe distill.stop "
-        "distill.ring distill.curves",
+        "errors memory llama_child triton_kernels evaluation distill.stop distill.ring",
         "config launch cursor quant tokenizer tokenizer_json cache refusal metrics child "
-        "distill.loss_inputs distill.optimiser",
-        "disk texts distill.stream distill.topk distill.losses",
+        "distill.loss_inputs distill.recipe distill.curves",
+        "disk texts distill.stream distill.topk distill.losses distill.optimiser",
         "gguf hf_config rope weights request text line connection peer distill.linear_loss",
         "distill.data distill.vocabulary distill",
         "safetensors traffic distill.digest distill.cached",

@@ -535,3 +535,8 @@ def dispatch_forgets_the_recipe(plant):
         return faulty
 
     plant("engine.distill.run.Ready.dispatch", fault)
+
+
+def metrics_end_early(plant):
+    """Of a run's metrics only the first row is read."""
+    plant("engine.distill.journal.read_metrics", lambda read: lambda run: read(run)[:1])
