@@ -55,7 +55,7 @@ def train(
         str | None, typer.Option(metavar="MODEL", help="A HF folder, or a config.json.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="DIR", help="A corpus, or a folder of shards.")
+        str | None, typer.Option(metavar="DIR", help="A corpus, a folder of shards, `synthetic`.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The folder to write.")] = None,
     resume: Annotated[

@@ -15,7 +15,7 @@ from typing import Any
 from engine.disk import require_room
 from engine.distill import checkpoint
 from engine.distill.checkpoint import Progress, Saved
-from engine.distill.data import Source, open_data
+from engine.distill.data import Source, Synthetic, open_data
 from engine.distill.guard import refuse_mirror, student_digest
 from engine.distill.journal import DISPATCH, read_dispatch, write_dispatch
 from engine.distill.loop import Row, Training
@@ -31,6 +31,7 @@ from engine.tokenizer_json import read_tokenizer_folder
 
 SCHEMA = "engine/distill/dispatch/v1"
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
+SYNTHETIC = "synthetic"  # data that come from the seed alone
 KEPT = 3  # checkpoints at most: the newest, the best, and one that is being written
 
 
@@ -122,7 +123,7 @@ def prepare(
     recipe, path = plan.recipe, Path(plan.student)
     student = open_student(place or path, seed=recipe.seed)
     size = student.config.vocabulary_size
-    data, held_out = open_data(plan.data, recipe.seq_len, vocabulary_size=size, seed=recipe.seed)
+    data, held_out = _open_data(plan, size)
     if recipe.seq_len > student.config.context_length:
         raise EngineError(
             f"{plan.student}: found windows of {recipe.seq_len} tokens, expected at most the "
@@ -169,6 +170,16 @@ def execute(
         ahead=ready.plan.ahead,
     )
     return training.train(see, stopped)
+
+
+def _open_data(plan: Plan, size: int) -> tuple[Source, Source]:
+    """What to learn from and what to judge by, of tokens below `size`."""
+    recipe = plan.recipe
+    if plan.data == SYNTHETIC:
+        given: dict[str, int] = {"vocabulary_size": size, "seed": recipe.seed}
+        train = Synthetic(recipe.seq_len, **given, windows=recipe.steps * recipe.batch)
+        return train, Synthetic(recipe.seq_len, **given, held_out=True)
+    return open_data(plan.data, recipe.seq_len, vocabulary_size=size, seed=recipe.seed)
 
 
 def _check_tokens(folder: Path, teacher: Teacher, data: Source) -> None:
