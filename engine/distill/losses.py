@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from engine.distill.loss_inputs import Mix, require_kept, require_logits
 
-BLOCK = {"cpu": 2**21}  # logits that are worked on at once: about what a cache holds
+BLOCK = {"cpu": 2**22}  # logits that are worked on at once: about what a cache holds
 WIDE_BLOCK = 2**25  # on other devices: few launches, and little memory beside the logits
 
 
