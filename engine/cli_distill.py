@@ -1,13 +1,9 @@
-"""The commands `distill …`; knows their names alone."""
+"""The commands `distill` and `distill precompute`; knows their names alone."""
 
 import typer
 
-from engine import cli_precompute
+from engine import cli_precompute, cli_train
 
-app = typer.Typer(no_args_is_help=True, help="Teach a small model what a large one knows.")
+app = typer.Typer()
+app.callback(invoke_without_command=True, epilog=cli_train.EPILOG)(cli_train.train)
 app.command("precompute", epilog=cli_precompute.EPILOG)(cli_precompute.precompute)
-
-
-@app.callback()
-def distill() -> None:
-    """Teach a small model what a large one knows."""

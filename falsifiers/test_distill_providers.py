@@ -6,6 +6,8 @@ forward.
 
 import math
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +16,14 @@ import torch
 from torch import Tensor
 
 import engine
-from engine.distill.data import Shards, Synthetic
+from engine.distill.data import Batch, Shards, Synthetic
+from engine.distill.hf_folder import write_folder
+from engine.distill.objective import Dense, Objective
 from engine.distill.precompute import precompute
+from engine.distill.student import Student
 from engine.distill.teachers import check_tokens, open_teacher
 from engine.distill.vocabulary import align, align_kept, check_vocabularies
+from falsifiers import distill_cases
 from falsifiers import provider_cases as cases
 from falsifiers.differences import differing
 from falsifiers.provider_cases import Scripted, V, largest, pairs, random_shards, refusal
@@ -267,3 +273,87 @@ def test_after_the_last_window_it_goes_on_anew(observe, tmp_path, kind):
     observe("seeds_of_one_order", int(cases.order(opened(1), steps, 4) == in_order))
     batches = [each.batch(50, 4) for each in (source, opened())]
     observe("differing_tokens", int((batches[0].inputs != batches[1].inputs).sum()))
+
+
+# Students
+
+
+def one_update(model: Student, batch: Batch, wanted: Tensor, rate: float = 0.05) -> None:
+    """A step of plain descent by the loss of distillation, all of it the teacher's."""
+    gradients_of(model, batch, wanted)
+    with torch.no_grad():
+        for each in model.parameters():
+            each -= rate * each.grad
+
+
+def gradients_of(model: Student, batch: Batch, wanted: Tensor) -> None:
+    target = Dense(wanted)
+    then = partial(target.loss, labels=batch.labels, goal=Objective(1.0, 0.0))
+    model.zero_grad()
+    model(batch.inputs, then).backward()
+
+
+@pytest.mark.falsifies("F-DISTILL-STUDENT-001")
+@pytest.mark.parametrize("kind", distill_cases.KINDS)
+def test_a_step_raises_the_token_that_the_teacher_prefers(observe, kind):
+    model, batch = distill_cases.student(kind), distill_cases.text().batch(0, B)
+    preferred = torch.randint(distill_cases.V, batch.labels.shape, generator=seeded(1))
+    wanted = torch.zeros(*preferred.shape, distill_cases.V).scatter_(-1, preferred[..., None], 9.0)
+    before = model.logits(batch.inputs).detach().log_softmax(-1).gather(-1, preferred[..., None])
+    one_update(model, batch, wanted)
+    after = model.logits(batch.inputs).detach().log_softmax(-1).gather(-1, preferred[..., None])
+    observe("least_rise", (after - before).mean(dim=1).min())
+    observe("mean_rise", (after - before).mean())
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.falsifies("F-DISTILL-STUDENT-002")
+@pytest.mark.parametrize("kind", distill_cases.KINDS)
+def test_ten_steps_lower_the_loss_each_time(observe, kind, tmp_path):
+    model, source = distill_cases.student(kind), Repeated()
+    recipe = replace(distill_cases.RECIPE, steps=11, warmup=0, learning_rate=4e-3)
+    run = distill_cases.trained(
+        tmp_path, distill_cases.teacher(), recipe, model=model, source=source
+    )
+    observe("rises", sum(after >= before for before, after in pairwise(run.losses)))
+    observe("last_over_first", run.losses[10] / run.losses[0])
+
+
+class Repeated:
+    """The same windows at each step."""
+
+    def batch(self, step: int, size: int) -> Batch:
+        return distill_cases.text().batch(0, size)
+
+
+@pytest.mark.falsifies("F-DISTILL-STUDENT-003")
+@pytest.mark.parametrize("kind", distill_cases.KINDS)
+def test_every_window_and_every_position_changes_the_gradient(observe, kind):
+    model, batch = distill_cases.student(kind), distill_cases.text().batch(0, B)
+    wanted = torch.randn(*batch.labels.shape, distill_cases.V, generator=seeded(2))
+
+    def gradient(changed: Tensor) -> Tensor:
+        gradients_of(model, batch, changed)
+        return torch.cat([each.grad.flatten() for each in model.parameters()])
+
+    whole, moved = gradient(wanted), []
+    for place in range(batch.labels.numel()):
+        other = wanted.clone().flatten(0, 1)
+        other[place] = other[place].flip(0)
+        moved.append(float((gradient(other.view_as(wanted)) - whole).norm() / whole.norm()))
+    observe("least_change", min(moved))
+    observe("places", len(moved))
+
+
+@pytest.mark.falsifies("F-DISTILL-CUDA-STUDENT-001")
+@pytest.mark.parametrize("kind", distill_cases.KINDS)
+def test_a_student_on_a_gpu_is_a_standalone_forward_there(observe, kind, tmp_path):
+    model, batch = distill_cases.student(kind), distill_cases.text().batch(0, B)
+    write_folder(tmp_path, distill_cases.weights(model), model.hf, None)
+    found = model.cuda().logits(batch.inputs.cuda()).detach()
+    expected = engine.load(tmp_path, "cuda").to_float().logits(batch.inputs)
+    observe("relative_error", largest(found, expected) / float(expected.abs().max()))
+    observe("device", found.device.type)

@@ -36,24 +36,30 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "attention cli_progress errors evaluation evaluation.confine evaluation.values "
-        "llama_child memory metrics triton_kernels",
-        "cache child config cursor disk distill.loss_inputs distill.stream distill.topk "
-        "evaluation.estimate evaluation.judge evaluation.sandbox evidence_card launch line "
-        "quant refusal texts tokenizer tokenizer_json whole_folder",
-        "connection distill.data distill.losses distill.vocabulary evaluation.problems gguf "
-        "hf_config mixes peer quant_search request rope text weights",
+        "attention cli_progress distill.ring distill.stop errors evaluation "
+        "evaluation.confine evaluation.values llama_child memory metrics triton_kernels",
+        "cache child config cursor disk distill.curves distill.loss_inputs distill.recipe "
+        "distill.stream distill.topk evaluation.estimate evaluation.judge evaluation.sandbox "
+        "evidence_card launch line quant refusal texts tokenizer tokenizer_json whole_folder",
+        "connection distill.data distill.losses distill.optimiser distill.vocabulary "
+        "evaluation.problems gguf hf_config mixes peer quant_search request rope text weights",
         "distill.cached distill.digest distill.linear_loss evaluation.ledger gate gguf_keys "
         "gguf_writer kernels layout moe packed route safetensors traffic",
-        "checkpoint distill evaluation.humaneval gpu int4 native publish_gguf",
-        "chat model_card routes",
+        "checkpoint distill distill.hf_folder distill.journal evaluation.humaneval gpu int4 "
+        "native publish_gguf",
+        "chat distill.checkpoint model_card routes",
         "bpe cli_options inspection model publish tokenizer_files",
-        "bench corpus fixture_text generate profile trace",
-        "answer bench_report cli_corpus compare evaluation.completing fixture sides",
+        "bench corpus distill.student fixture_text generate profile trace",
+        "answer bench_report cli_corpus compare distill.workers evaluation.completing fixture "
+        "sides",
         "cli_eval distill.teachers plot reply tables",
-        "bench_table cli_publish cli_trace delivery distill.precompute",
-        "cli_bench cli_precompute server",
-        "cli_distill cli_tools",
+        "bench_table cli_publish cli_trace delivery distill.guard distill.objective "
+        "distill.precompute",
+        "cli_bench cli_precompute distill.judge server",
+        "cli_tools distill.loop",
+        "distill.run",
+        "cli_train",
+        "cli_distill",
         "cli",
         "__main__",
     ),
