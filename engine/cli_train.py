@@ -49,7 +49,8 @@ Exit codes: 0 done, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM, and sa
 def train(
     context: typer.Context,
     teacher: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A GGUF, HF folder, cache, or `fixture`.")
+        str | None,
+        typer.Option(metavar="MODEL", help="A GGUF, HF folder, cache; `fixture`, `none`."),
     ] = None,
     student: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A HF folder, or a config.json.")

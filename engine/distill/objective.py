@@ -14,7 +14,7 @@ from torch.nn import functional
 from engine.distill.data import Batch
 from engine.distill.linear_loss import linear_kd_loss
 from engine.distill.losses import kd_loss, sparse_kd_loss
-from engine.distill.teachers import Teacher
+from engine.distill.teachers import NoTeacher, Teacher
 from engine.distill.vocabulary import align, align_kept
 
 
@@ -116,6 +116,17 @@ class Dense:
         return kd_loss(logits, self.logits, labels, temperature=goal.temperature, alpha=goal.alpha)
 
 
+@dataclass(frozen=True)
+class TextAlone:
+    """Of no teacher: the labels are all there is."""
+
+    tensors: tuple[Tensor, ...] = ()
+
+    def loss(self, hidden: Tensor, weight: Tensor, labels: Tensor, goal: Objective) -> Tensor:
+        logits = functional.linear(hidden, weight)
+        return kd_loss(logits, logits.detach(), labels, temperature=1.0, alpha=1.0)
+
+
 class Targets:
     """A teacher's targets for a student of so many tokens on a device."""
 
@@ -130,6 +141,8 @@ class Targets:
     def of(self, batch: Batch) -> Target:
         """What the teacher says of a batch."""
         teacher = self._teacher
+        if isinstance(teacher, NoTeacher):
+            return TextAlone()
         if self._hidden is not None:
             return Hidden(self._hidden.hidden(batch).to(self._device), self._output)
         if isinstance(teacher, GivesKept):
@@ -140,7 +153,7 @@ class Targets:
     @torch.no_grad()
     def best(self, batch: Batch) -> Tensor | None:
         """The token [B, T] that the teacher finds likeliest; None of one that has its own data."""
-        if isinstance(self._teacher, GivesKept):
+        if isinstance(self._teacher, GivesKept | NoTeacher):
             return None
         found = self.of(batch)
         if isinstance(found, Hidden):  # a window at a time, for a vocabulary is wide

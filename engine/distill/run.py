@@ -22,7 +22,7 @@ from engine.distill.loop import Row, Training
 from engine.distill.objective import Targets
 from engine.distill.recipe import Recipe
 from engine.distill.student import Student, open_student
-from engine.distill.teachers import Teacher, check_tokens, open_teacher
+from engine.distill.teachers import NoTeacher, Teacher, check_tokens, open_teacher
 from engine.distill.vocabulary import vocabulary_digest
 from engine.distill.workers import Workers
 from engine.errors import EngineError, FormatError, naming
@@ -131,6 +131,8 @@ def prepare(
         )
     device = teacher_device or plan.teacher_device
     teacher = open_teacher(plan.teacher, device=device, route=plan.route, data=data)
+    if isinstance(teacher, NoTeacher) and recipe.alpha != 1:
+        raise EngineError(f"alpha: found {recipe.alpha}, expected 1 where there is no teacher")
     folder = tokenizer_folder(place or path, Path(plan.data))
     if folder is not None:
         _check_tokens(folder, teacher, data)

@@ -25,7 +25,7 @@ from engine.model import Model
 from engine.routes import choose
 from engine.tokenizer import Tokenizer
 
-FIXTURE = "fixture"
+FIXTURE, NONE = "fixture", "none"
 
 
 class Teacher(Protocol):
@@ -112,6 +112,24 @@ class ModelTeacher:
         require_cover(self.vocabulary_size, source.vocabulary_size)
 
 
+class NoTeacher:
+    """Nobody: the text's own next tokens are all that there is to learn, with an alpha of 1."""
+
+    name = digest = NONE
+    vocabulary_size = 0
+    tokenizer: Tokenizer | None = None
+    vocabulary: str | None = None
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def logits(self, batch: Batch) -> Tensor:
+        raise EngineError("teacher: found none, expected one to say what it thinks")
+
+    def check(self, source: Source) -> None:
+        """Any text will do."""
+
+
 def open_teacher(
     spec: str | Path, *, device: str = "cpu", route: str = "auto", data: Source | None = None
 ) -> Teacher:
@@ -140,6 +158,8 @@ def check_tokens(teacher: Teacher, student: Tokenizer) -> None:
 def _open(spec: str | Path, device: str, route: str) -> Teacher:
     if (Path(spec) / MANIFEST).is_file():
         return CachedTeacher(spec, device)
+    if str(spec) == NONE:
+        return NoTeacher(device)
     if str(spec) == FIXTURE:
         with tempfile.TemporaryDirectory() as folder:  # what is mapped outlives its name
             checkpoint = open_checkpoint(write_fixture(Path(folder) / "fixture.gguf"))
