@@ -13,6 +13,7 @@ import torch
 import engine
 from engine.fixture import FixtureShape
 from falsifiers import sample_models
+from falsifiers.kept_models import write_fixture
 
 MODELS: dict[str, tuple[str, FixtureShape]] = {
     "grouped": (
@@ -95,7 +96,7 @@ def loader(folder: Path) -> Load:
     def load(name: str) -> engine.Model:
         architecture, shape = (MODELS | CALM)[name]
         path = folder / f"{name}.gguf"
-        return engine.load(engine.write_fixture(path, 1, architecture=architecture, shape=shape))
+        return engine.load(write_fixture(path, 1, architecture=architecture, shape=shape))
 
     return load
 

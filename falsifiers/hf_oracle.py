@@ -3,10 +3,14 @@
 Reads and decodes with the `gguf` package alone; knows nothing of the engine.
 """
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gguf import GGUFReader
 from gguf.quants import dequantize
@@ -40,13 +44,31 @@ LAYER = {
 }
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file, which is another's equal if it has the same bytes."""
+
+    digest: str
+    path: Path = field(compare=False)
+
+
 def hf_model(path: Path) -> nn.Module:
-    """The HF model holding the weights of the GGUF at `path`; all are loaded, or it fails."""
-    reader = GGUFReader(path)
+    """The HF model holding the weights of the GGUF at `path`; all are loaded, or it fails.
+
+    It is shared by all who ask for the same bytes: who changes it takes a copy.
+    """
+    return _model(_File(hashlib.sha256(path.read_bytes()).hexdigest(), path))
+
+
+@lru_cache(maxsize=4)
+def _model(file: _File) -> nn.Module:
+    reader = GGUFReader(file.path)
     fields = {key: field.contents() for key, field in reader.fields.items()}
     weights = {
         t.name: torch.from_numpy(
-            dequantize(t.data, t.tensor_type).reshape(tuple(reversed(t.shape.tolist()))).copy()
+            dequantize(t.data.view(np.ndarray), t.tensor_type)  # slices of a map are slow
+            .reshape(tuple(reversed(t.shape.tolist())))
+            .copy()
         )
         for t in reader.tensors
     }
@@ -57,8 +79,13 @@ def hf_model(path: Path) -> nn.Module:
 
 def hf_logits(model: nn.Module, ids: Sequence[int]) -> Tensor:
     """Float32 logits [T, V] of `ids` at every position."""
+    return _logits(model, tuple(ids)).clone()
+
+
+@lru_cache(maxsize=32)
+def _logits(model: nn.Module, ids: tuple[int, ...]) -> Tensor:
     with torch.no_grad():
-        return model(torch.tensor([list(ids)])).logits[0].float()
+        return model(torch.tensor([ids])).logits[0].float()
 
 
 def _empty_model(fields: dict[str, Any], tied: bool) -> nn.Module:

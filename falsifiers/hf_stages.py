@@ -4,6 +4,7 @@ Inside HF's experts, which are one module, the stages are computed here from its
 nothing of the engine but the stages' names.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ DENSE = {"ffn_gate": "gate_proj", "ffn_up": "up_proj", "ffn_silu": "act_fn"}
 
 def hf_stages(path: Path, ids: Sequence[int]) -> Stages:
     """By layer (None: after the last) and stage; `router_experts` holds indices."""
-    model = hf_model(path)
+    model = copy.deepcopy(hf_model(path))  # for its hooks
     stages: Stages = {}
     for layer, block in enumerate(model.model.layers):
         _watch_block(block, layer, stages)

@@ -7,9 +7,9 @@ shows. Names say what is special about each.
 from dataclasses import replace
 from pathlib import Path
 
-import engine
 from engine.config import RopeScaling
 from engine.fixture import FixtureShape
+from falsifiers.kept_models import write_fixture
 
 SMALL = FixtureShape(
     hidden=96, layers=2, heads=6, kv_heads=2, head_dim=32, dense_width=160, expert_width=64
@@ -98,4 +98,4 @@ def with_head(shape: FixtureShape, architecture: str) -> FixtureShape:
 def write_model(folder: Path, architecture: str, shape: FixtureShape) -> Path:
     """The GGUF of `shape`, in `folder`."""
     path = folder / "model.gguf"
-    return engine.write_fixture(path, 1, architecture=architecture, shape=shape)
+    return write_fixture(path, 1, architecture=architecture, shape=shape)

@@ -26,9 +26,11 @@ import numpy  # noqa: F401  isort: skip
 import torch  # noqa: F401  isort: skip
 import yaml  # noqa: F401  isort: skip
 
+# Each worker of a nested run would load plugins that no sample uses; they are half of its start.
 PYPROJECT = """\
 [tool.pytest.ini_options]
 pythonpath = ["."]
+addopts = ["-p", "no:hypothesispytest", "-p", "no:anyio"]
 """
 CONTRACT = """\
 # A sample: {id}

@@ -22,6 +22,7 @@ from engine import chat, server
 from engine.answer import Served
 from engine.chat import ChatTemplate
 from engine.fixture import FixtureShape
+from falsifiers.kept_models import write_fixture
 from falsifiers.parrot import Gate, Parrot
 
 NAME = "served"
@@ -37,7 +38,7 @@ def write_small(folder: Path) -> Path:
     shape = FixtureShape(
         hidden=64, layers=2, heads=4, kv_heads=2, head_dim=32, dense_width=64, mix="F32"
     )
-    return engine.write_fixture(folder / "small.gguf", architecture="qwen3", shape=shape)
+    return write_fixture(folder / "small.gguf", architecture="qwen3", shape=shape)
 
 
 def parrot_of(served: Served) -> Callable[..., AbstractContextManager[str]]:

@@ -23,6 +23,7 @@ from engine.routes import choose
 from engine.trace import Recording, record
 from falsifiers.conftest import GIVEN, REAL, SHAPE
 from falsifiers.differences import relative_l2
+from falsifiers.kept_models import write_fixture
 from falsifiers.sample_models import SMALL
 
 IDS = list(range(3, 96, 8))  # tokens
@@ -39,7 +40,7 @@ def file(request, tmp_path_factory) -> Path:
     if request.param in GIVEN:
         return Path(REAL or SHAPE)
     path = tmp_path_factory.mktemp("parity") / f"{request.param}.gguf"
-    return engine.write_fixture(path, 2, architecture=request.param, shape=MODELS[request.param])
+    return write_fixture(path, 2, architecture=request.param, shape=MODELS[request.param])
 
 
 @pytest.fixture(scope="session")
@@ -233,7 +234,7 @@ def test_the_fast_route_makes_nearly_what_the_plain_one_makes(observe, file, pla
 def test_a_float32_model_takes_the_float32_route_unchanged(observe, architecture, tmp_path):
     path = tmp_path / "float32.gguf"
     shape = replace(SMALL, head_dim=16, mix="F32")
-    engine.write_fixture(path, 3, architecture=architecture, shape=shape)
+    write_fixture(path, 3, architecture=architecture, shape=shape)
     plain, *others = (
         traced(path),
         traced(path, "float"),

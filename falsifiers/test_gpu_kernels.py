@@ -17,6 +17,7 @@ from engine.errors import EngineError
 from engine.fixture import FixtureShape
 from engine.quant import TYPES
 from falsifiers import triton_cases as cases
+from falsifiers.kept_models import write_fixture
 
 CUDA = torch.device("cuda")
 GB = 10**9
@@ -197,7 +198,7 @@ def test_a_tokens_pass_from_static_buffers(observe, gpu, tmp_path):
 
 def pair(gpu, folder, architecture: str, shape: FixtureShape, capacity: int) -> list[tuple]:
     """The plain route's model and the GPU's, each with an empty cache."""
-    path = engine.write_fixture(folder / "model.gguf", architecture=architecture, shape=shape)
+    path = write_fixture(folder / "model.gguf", architecture=architecture, shape=shape)
     both = engine.load(path), engine.load(path, cases.DEVICE, gpu.Gpu(cases.DEVICE))
     return [(model, model.new_cache(capacity)) for model in both]
 

@@ -28,6 +28,7 @@ from engine.native import Native
 from engine.route import Heads
 from engine.weights import Blocks, Floats
 from falsifiers import kernel_oracle as oracle
+from falsifiers.kept_models import write_fixture
 
 ROWS = (40, 17, 1)
 TOKENS = (1, 2, 5, 8, 13, 40)
@@ -473,7 +474,7 @@ LAYERED = {
 @pytest.mark.parametrize("architecture", LAYERED)
 def test_a_token_in_c_is_the_token_by_operations(observe, tmp_path, architecture):
     shape = LAYERED[architecture]
-    path = engine.write_fixture(tmp_path / "m.gguf", 1, architecture=architecture, shape=shape)
+    path = write_fixture(tmp_path / "m.gguf", 1, architecture=architecture, shape=shape)
     at_once, apart = Counted(), Counted()
     apart.layers = lambda *_: None
     made = [alone(engine.load(path, route=route)) for route in (at_once, apart)]

@@ -32,6 +32,7 @@ from falsifiers.damage import (
     small_parts,
     write,
 )
+from falsifiers.kept_models import write_fixture
 from falsifiers.thorough import THOROUGH
 
 SMALL = FixtureShape(
@@ -61,8 +62,7 @@ def small() -> Packed:
 def mixes(tmp_path) -> dict[str, Path]:
     """A small model for every mix of types."""
     return {
-        mix: engine.write_fixture(tmp_path / f"{mix}.gguf", shape=replace(SMALL, mix=mix))
-        for mix in MIXES
+        mix: write_fixture(tmp_path / f"{mix}.gguf", shape=replace(SMALL, mix=mix)) for mix in MIXES
     }
 
 

@@ -44,6 +44,7 @@ from falsifiers.bench_cases import (
     play,
 )
 from falsifiers.in_process import Command
+from falsifiers.kept_models import write_fixture
 from falsifiers.sample_models import SMALL, write_model
 
 TEMPLATE = "tokenizer.chat_template"
@@ -70,7 +71,7 @@ def small(tmp_path_factory) -> Path:
     """A model whose forward pass takes a millisecond."""
     path = tmp_path_factory.mktemp("tools") / "small.gguf"
     shape = replace(SMALL, layers=1, mix="F32")
-    return engine.write_fixture(path, architecture="qwen3", shape=shape)
+    return write_fixture(path, architecture="qwen3", shape=shape)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 from torch import Tensor
 
 import engine
-from engine import int4, routes
+from engine import bench, int4, routes, traffic
 from engine.fixture import FixtureShape
 from engine.int4 import Int4
 from engine.quant import TYPES, quantise
@@ -234,6 +234,8 @@ def test_a_command_says_which_route_runs_and_why(
     observe, no_kernels, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.delenv("ENGINE_ROUTE", raising=False)
+    monkeypatch.setattr(bench, "PAUSE", 0.0)  # what it measures is nobody's claim here
+    monkeypatch.setattr(traffic, "READ", 2**20)
     shape = FixtureShape(hidden=64, heads=4, head_dim=16, dense_width=64, layers=1, mix="F32")
     path = write_model(tmp_path, "qwen3", shape)
     monkeypatch.setattr("engine.server.serve", lambda load, *_: load())

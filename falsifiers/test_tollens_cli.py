@@ -22,6 +22,7 @@ FILES = {
 [tool.pytest.ini_options]
 testpaths = ["falsifiers"]
 pythonpath = ["."]
+addopts = ["-p", "no:hypothesispytest", "-p", "no:anyio"]
 """,
     "calc/__init__.py": "",
     "calc/add.py": "def add(a, b):\n    return a + b\n",

@@ -20,6 +20,7 @@ from engine.trace import EXPERTS, Recording, Stage, read_trace, record
 from engine.weights import Floats
 from falsifiers import trace_cases
 from falsifiers.in_process import Command
+from falsifiers.kept_models import write_fixture
 from falsifiers.sample_models import SMALL
 
 IDS = list(range(5, 96, 7))  # tokens
@@ -30,14 +31,14 @@ PARTS = ("mean", "std", "min", "max")
 def small(tmp_path_factory) -> Path:
     """A mixture of experts in float32 that takes milliseconds."""
     path = tmp_path_factory.mktemp("trace") / "small.gguf"
-    return engine.write_fixture(path, 4, shape=replace(SMALL, layers=3, mix="F32"))
+    return write_fixture(path, 4, shape=replace(SMALL, layers=3, mix="F32"))
 
 
 @pytest.fixture(scope="session")
 def small_dense(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("trace") / "dense.gguf"
     shape = replace(SMALL, head_dim=16, layers=3, mix="F32")
-    return engine.write_fixture(path, 4, architecture="qwen2", shape=shape)
+    return write_fixture(path, 4, architecture="qwen2", shape=shape)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from tollens.contract import Contract, Falsifier, digest
 from tollens.errors import ProjectError
 from tollens.project import Project
 
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where statements have statements
+
 
 @dataclass(frozen=True)
 class Digests:
@@ -37,6 +39,7 @@ class Sources:
     project: Project
     _sha256: dict[str, str] = field(default_factory=dict)
     _imports: dict[str, list[str]] = field(default_factory=dict)
+    _modules: dict[str, str | None] = field(default_factory=dict)
 
     def sha256(self, path: str) -> str:
         """Digest of a file, with line ends as git stores them."""
@@ -67,6 +70,11 @@ class Sources:
 
     def module(self, name: str) -> str | None:
         """The project file of module `name`, relative to the root."""
+        if name not in self._modules:
+            self._modules[name] = self._find_module(name)
+        return self._modules[name]
+
+    def _find_module(self, name: str) -> str | None:
         stem = name.replace(".", "/")
         for candidate in (f"{stem}.py", f"{stem}/__init__.py"):
             for base in ("", "src/"):
@@ -124,14 +132,13 @@ def today(contract: Contract, sources: Sources, bindings: Iterable[Binding]) -> 
     """Digest everything that a contract's evidence rests on."""
     marks = list(bindings)
     code = sources.subject(contract)
+    subject = sources.digest(code)
     digests, files = {}, {}
     for falsifier in contract.falsifiers:
         tests = sources.test(falsifier, marks)
-        digests[falsifier.id] = Digests(
-            contract.claim(falsifier), sources.digest(tests), sources.digest(code)
-        )
+        digests[falsifier.id] = Digests(contract.claim(falsifier), sources.digest(tests), subject)
         files[falsifier.id] = {path: sources.sha256(path) for path in sorted(tests | code)}
-    return Today(digests, files, sources.digest(code))
+    return Today(digests, files, subject)
 
 
 def imported_names(tree: ast.AST, path: str) -> Iterator[tuple[str, ...]]:
@@ -140,13 +147,21 @@ def imported_names(tree: ast.AST, path: str) -> Iterator[tuple[str, ...]]:
     `from a import b` means the module `a.b` where there is one, and else something in `a`.
     """
     package = Path(path).parent.parts
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name,) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             up = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join((*up, *([node.module] if node.module else [])))
             yield from ((f"{base}.{alias.name}", base) for alias in node.names)
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """`node` and every statement in it, at any depth; what is inside expressions is left out."""
+    yield node
+    for block in BLOCKS:
+        for inner in getattr(node, block, ()):
+            yield from statements(inner)
 
 
 def git(root: Path, *arguments: str) -> str | None:

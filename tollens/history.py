@@ -54,12 +54,13 @@ class Recordable:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a recording did: where the contract stands, what was written, what was refused."""
+    """What a recording did, or would do: where the contract stands, and what was written."""
 
     standing: Standing
     evidence: Evidence
     wrote_evidence: bool = False
     entry: HistoryEntry | None = None
+    before: Evidence | None = None
 
 
 def record(project: Project, recordable: Recordable, *, always: bool = False) -> Recorded:
@@ -299,14 +300,15 @@ def preview(project: Project, new: Recordable) -> Recorded:
     """Where the contract would stand with this run's outcomes; writes nothing."""
     old, previous = read_replaceable(project.evidence_path(new.contract.id))
     merged = merge(old, new, previous)
-    return Recorded(live(new.contract, merged, new.today, new.saboteurs), merged)
+    standing = live(new.contract, merged, new.today, new.saboteurs)
+    return Recorded(standing, merged, before=old)
 
 
-def disagreements(project: Project, new: Recordable) -> list[str]:
+def disagreements(new: Recordable, previewed: Recorded) -> list[str]:
     """Where the run's executed verdicts differ from the evidence as it is on disk."""
-    old, previous = read_replaceable(project.evidence_path(new.contract.id))
-    said = {each.key: each.verdict for each in old.predicate.results} if old else {}
-    says = {each.key: each.verdict for each in merge(old, new, previous).predicate.results}
+    old = previewed.before.predicate.results if previewed.before else []
+    said = {each.key: each.verdict for each in old}
+    says = {each.key: each.verdict for each in previewed.evidence.predicate.results}
     return [
         f"{key[0]}: {says[key]} here, {said.get(key, 'nothing')} in the evidence (level {key[1]})"
         for key in ((outcome.falsifier, outcome.level) for outcome in new.outcomes)

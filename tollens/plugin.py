@@ -74,6 +74,8 @@ def _hooks(config: pytest.Config, judging_only: bool) -> object:
             config.getoption("sabotage") and not judging_only,
             config.invocation_params.args,
         )
+        if judging_only or not hasattr(config, "workerinput"):  # whose controller has done it
+            session.inspect()
     except TollensError as error:
         raise pytest.UsageError(f"\n{error}") from error
     return JudgingHooks(session) if judging_only else SessionHooks(session)

@@ -73,10 +73,11 @@ def _in_file(path: Path, shown: str) -> Iterator[Saboteur]:
 def saboteur_digests(found: dict[str, Saboteur], sources: Sources) -> dict[str, str]:
     """Digest of each saboteur's source: its file and what that imports from the test folder."""
     under = f"{sources.project.falsifiers}/"
-    return {
-        name: sources.digest({each.path, *sources.closure([each.path], under)})
-        for name, each in found.items()
+    of_files = {
+        path: sources.digest({path, *sources.closure([path], under)})
+        for path in {each.path for each in found.values()}
     }
+    return {name: of_files[each.path] for name, each in found.items()}
 
 
 @dataclass

@@ -87,7 +87,7 @@ class Session:
 
         Raises ProjectError for an unknown subject and SaboteurError for unreadable saboteurs.
         """
-        saboteur_digests(self.saboteurs, self._sources)
+        _ = self._saboteur_digests
         for loaded in self.loaded:
             self._sources.subject(loaded.contract)
 
@@ -168,10 +168,10 @@ class Session:
                 always = self.mode == "always"
                 return history.record(self.project, recordable, always=always), []
             history.refuse_moved_claims(recordable.contract, recordable.shown)
-            refused = history.disagreements(self.project, recordable)
         except TollensError as error:
-            refused = [f"not recorded: {error}"]
-        return history.preview(self.project, recordable), refused
+            return history.preview(self.project, recordable), [f"not recorded: {error}"]
+        previewed = history.preview(self.project, recordable)
+        return previewed, history.disagreements(recordable, previewed)
 
     def _recordable(
         self,
@@ -186,7 +186,7 @@ class Session:
             shown=self.project.shown(loaded.path),
             contract=loaded.contract,
             today=now,
-            saboteurs=saboteur_digests(self.saboteurs, self._sources),
+            saboteurs=self._saboteur_digests,
             outcomes=outcomes,
             kills={pair: fate for pair, fate in kills.items() if pair[1] in self.saboteurs},
             run=self._run.model_copy(update={"sources": dict(sorted(files.items()))}),
@@ -195,6 +195,10 @@ class Session:
     @cached_property
     def _sources(self) -> Sources:
         return Sources(self.project)
+
+    @cached_property
+    def _saboteur_digests(self) -> dict[str, str]:
+        return saboteur_digests(self.saboteurs, self._sources)
 
     @cached_property
     def _run(self) -> Run:
@@ -277,9 +281,7 @@ def open_session(
     findings = list(across(loaded, [path.stem for path in project.contract_files()]))
     if findings:
         raise ContractError(findings)
-    session = Session(project, loaded, mode, sabotage, arguments)
-    session.inspect()
-    return session
+    return Session(project, loaded, mode, sabotage, arguments)
 
 
 def declared(project: Project) -> dict[str, Falsifier]:

@@ -95,8 +95,7 @@ def parse(text: str, shown: str) -> Source:
         raise _refuse(shown, 1, f"{len(text):,} characters", f"at most {MAX_BYTES:,} bytes")
     builder = _Builder(shown)
     try:
-        _refuse_hostile(text, shown)
-        node = yaml.compose(text, Loader=_Loader)
+        node = _compose(text, shown)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, shown, text) from error
     except yaml.reader.ReaderError as error:
@@ -122,31 +121,77 @@ def _syntax_error(error: yaml.MarkedYAMLError, shown: str, text: str) -> Contrac
     stray = "cannot start any token" in problem and "\t" in rows[line - 1]
     if stray or "tab character" in problem:
         return _refuse(shown, line, "a tab", "spaces", "indent with spaces")
-    if "expected a single document" in str(error):
-        return _refuse(shown, line, "a second document", "one document in the file")
     return _refuse(shown, line, problem, error.context or "well-formed YAML")
 
 
-def _refuse_hostile(text: str, shown: str) -> None:
-    """Refuse, event by event, what must not be composed.
+def _compose(text: str, shown: str) -> yaml.Node | None:
+    """The root of the text's one document, made in one pass over the parser's events."""
+    loader = _Loader(text)
+    try:
+        events = _events(loader, shown)
+        next(events)  # the stream starts
+        if isinstance(next(events), yaml.StreamEndEvent):
+            return None
+        root = _node(next(events), events)
+        next(events)  # the document ends
+        after = next(events)
+        if isinstance(after, yaml.StreamEndEvent):
+            return root
+        line = after.start_mark.line + 1
+        raise _refuse(shown, line, "a second document", "one document in the file")
+    finally:
+        loader.dispose()
 
-    Those are aliases (which multiply), tags, nesting on which the C parser would run out of stack,
-    and more values than a person wrote.
-    """
+
+def _events(loader: Any, shown: str) -> Iterator[Any]:
+    """The parser's events, as far as they are not hostile."""
     depth = 0
-    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
-    for count, event in enumerate(events):
-        line = event.start_mark.line + 1
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            raise _refuse(shown, line, f"the alias *{event.anchor}", "plain values", "write it out")
-        if getattr(event, "tag", None):
-            raise _refuse(shown, line, f"the tag {event.tag}", "plain values")
-        if depth > MAX_DEPTH:
-            raise _refuse(shown, line, f"more than {MAX_DEPTH} levels", "a flatter document")
-        if count > MAX_EVENTS:
-            raise _refuse(shown, line, "too many values", f"at most {MAX_EVENTS:,} YAML events")
+    for count, event in enumerate(iter(loader.get_event, None)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        _refuse_hostile(event, depth, count, shown)
+        yield event
+
+
+def _refuse_hostile(event: Any, depth: int, count: int, shown: str) -> None:
+    """Refuse what must not be composed.
+
+    Those are aliases (which multiply), tags, deep nesting, and more values than a person wrote.
+    """
+    if isinstance(event, yaml.AliasEvent):
+        found = f"the alias *{event.anchor}"
+        raise _refuse(shown, _line(event), found, "plain values", "write it out")
+    if getattr(event, "tag", None):
+        raise _refuse(shown, _line(event), f"the tag {event.tag}", "plain values")
+    if depth > MAX_DEPTH:
+        found = f"more than {MAX_DEPTH} levels"
+        raise _refuse(shown, _line(event), found, "a flatter document")
+    if count > MAX_EVENTS:
+        expected = f"at most {MAX_EVENTS:,} YAML events"
+        raise _refuse(shown, _line(event), "too many values", expected)
+
+
+def _line(event: Any) -> int:
+    line: int = event.start_mark.line + 1
+    return line
+
+
+def _node(event: Any, events: Iterator[Any]) -> yaml.Node:
+    """The node that starts with `event`; takes from `events` what belongs to it."""
+    if isinstance(event, yaml.ScalarEvent):
+        return yaml.ScalarNode(
+            None, event.value, event.start_mark, event.end_mark, style=event.style
+        )
+    items = []
+    while not isinstance(inner := next(events), yaml.CollectionEndEvent):
+        items.append(_node(inner, events))
+    start, flow = event.start_mark, event.flow_style
+    if isinstance(event, yaml.MappingStartEvent):
+        pairs = list(zip(items[::2], items[1::2], strict=True))
+        return yaml.MappingNode(None, pairs, start, inner.end_mark, flow_style=flow)
+    return yaml.SequenceNode(None, items, start, inner.end_mark, flow_style=flow)
 
 
 @dataclass

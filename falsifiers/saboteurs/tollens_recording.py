@@ -96,7 +96,7 @@ def never_writes(plant):
 
 def disagreement_ignored(plant):
     """Verdicts are not compared with the evidence."""
-    plant("tollens.history.disagreements", lambda disagreements: lambda project, new: [])
+    plant("tollens.history.disagreements", lambda disagreements: lambda new, previewed: [])
 
 
 def table_not_wrapped(plant):
