@@ -608,16 +608,197 @@ INLINE void PATH(lanes)(int type, int C, const uint8_t *const *q, const PATH(hea
             PATH(store_f)(y[r] + 8 * c, made[r][c]);
 }
 
+#if PATH_IS_AVX512
+/* Of 16 rows, one in each lane: what is before a block's numbers. The scales are four in 32 bits; of
+ * Q4_K and Q5_K the second two are the minima. */
+typedef struct {
+    f32x16 d, dmin;
+    i32x16 scales[4];
+} PATH(heads);
+
+INLINE i32x16 PATH(gather)(const uint8_t *p, i32x16 places)
+{
+    return (i32x16)_mm512_i32gather_epi32((__m512i)places, p, 1);
+}
+INLINE f32x16 PATH(halves)(i32x16 v) /* from the low 16 bits */
+{
+    return (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)v));
+}
+INLINE i32x16 PATH(dots)(i32x16 t, __m512i w, const int8_t *x) /* the same 4 activations for all */
+{
+    int32_t four;
+    memcpy(&four, x, 4);
+    return (i32x16)_mm512_dpbusd_epi32((__m512i)t, w, _mm512_set1_epi32(four));
+}
+
+INLINE void PATH(read_heads)(int type, const uint8_t *p, i32x16 places, PATH(heads) *to)
+{
+    if (type == Q6_K) {
+        to->d = PATH(halves)(PATH(gather)(p + 206, places) >> 16); /* not beyond the block */
+        for (int i = 0; i < 4; i++)
+            to->scales[i] = PATH(gather)(p + 192 + 4 * i, places);
+        return;
+    }
+    const i32x16 both = PATH(gather)(p, places), high = PATH(gather)(p + 12, places);
+    to->d = PATH(halves)(both);
+    to->dmin = PATH(halves)(both >> 16);
+    for (int i = 0; i < 2; i++) { /* scales, then minima; see `six_bits` */
+        const i32x16 v = PATH(gather)(p + 4 + 4 * i, places);
+        to->scales[2 * i] = v & 0x3f3f3f3f;
+        to->scales[2 * i + 1] = ((high >> (4 * i)) & 0x0f0f0f0f) | ((v >> 2) & 0x30303030);
+    }
+}
+
+/* Scale i, and scales or minima 2 * i and 2 * i + 1 in 16 bits each. */
+INLINE i32x16 PATH(scale_of)(int type, const PATH(heads) *h, int i)
+{
+    const i32x16 v = h->scales[i / 4] << (24 - i % 4 * 8);
+    return type == Q6_K ? v >> 24 : (i32x16)_mm512_srli_epi32((__m512i)v, 24);
+}
+INLINE __m512i PATH(two_of)(int type, const PATH(heads) *h, int i)
+{
+    const i32x16 v = h->scales[(type == Q6_K ? 0 : 2) + i / 2] >> (i % 2 * 16);
+    const __m512i high = (__m512i)((v & 0xff) << 8 | (v & 0xff00) << 16);
+    return type == Q6_K ? _mm512_srai_epi16(high, 8) : _mm512_srli_epi16(high, 8);
+}
+
+/* v[i][j] becomes v[j][i]. */
+INLINE void PATH(transpose)(__m512i *v)
+{
+    __m512i t[16], u[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            u[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+            u[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512i even = _mm512_shuffle_i32x4(u[i], u[4 + i], 0x88);
+        const __m512i odd = _mm512_shuffle_i32x4(u[i], u[4 + i], 0xdd);
+        const __m512i even_too = _mm512_shuffle_i32x4(u[8 + i], u[12 + i], 0x88);
+        const __m512i odd_too = _mm512_shuffle_i32x4(u[8 + i], u[12 + i], 0xdd);
+        v[i] = _mm512_shuffle_i32x4(even, even_too, 0x88);
+        v[4 + i] = _mm512_shuffle_i32x4(odd, odd_too, 0x88);
+        v[8 + i] = _mm512_shuffle_i32x4(even, even_too, 0xdd);
+        v[12 + i] = _mm512_shuffle_i32x4(odd, odd_too, 0xdd);
+    }
+}
+
+/* `count` rows, at most TILE: whole numbers q [columns / 4][TILE][4], and heads for each 256. */
+INLINE void PATH(decode_rows)(int type, const uint8_t *rows, int64_t stride, int count,
+                              int64_t columns, uint8_t *q, PATH(heads) *heads)
+{
+    int32_t place[TILE];
+    i32x16 places;
+    for (int r = 0; r < TILE; r++)
+        place[r] = (int32_t)(stride * (r < count ? r : count - 1));
+    memcpy(&places, place, 64);
+    for (int64_t b = 0; b < columns / 256; b++, rows += BYTES(type)) {
+        for (int r = 0; r < TILE; r++) /* the next rows' */
+            for (int line = 0; line < BYTES(type); line += 64)
+                __builtin_prefetch(rows + place[r] + TILE * stride + line);
+        PATH(read_heads)(type, rows, places, heads + b);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            __m512i v[TILE];
+#pragma GCC unroll 16
+            for (int r = 0; r < TILE; r++)
+                v[r] = PATH(two_groups)(type, rows + place[r], j);
+            PATH(transpose)(v);
+            for (int i = 0; i < 16; i++, q += 64)
+                _mm512_storeu_si512(q, v[i]);
+        }
+    }
+}
+
+/* 16 decoded rows times the first N of 8 tokens in lanes: to [N][TILE]. */
+INLINE void PATH(rows_in_lanes)(int type, int N, const uint8_t *q, const PATH(heads) *heads,
+                                int64_t columns, activation x, f32x16 *to)
+{
+    const int halves = HALVES(type), steps = 8 / halves;
+    f32x16 made[LANES] = {{0}};
+    for (int64_t b = 0; b < columns / 256; b++) {
+        const PATH(heads) *h = heads + b;
+        i32x16 total[LANES] = {{0}};
+        for (int i = 0; i < 8 * halves; i++) {
+            i32x16 t[LANES] = {{0}};
+#pragma GCC unroll 8
+            for (int k = 0; k < steps; k++) {
+                const int64_t at = 64 * b + steps * i + k;
+                const __m512i w = _mm512_loadu_si512(q + 64 * at);
+#pragma GCC unroll 8
+                for (int n = 0; n < N; n++)
+                    t[n] = PATH(dots)(t[n], w, x.q + 32 * at + 4 * n);
+            }
+            const i32x16 scale = PATH(scale_of)(type, h, i);
+#pragma GCC unroll 8
+            for (int n = 0; n < N; n++)
+                total[n] += t[n] * scale;
+        }
+        const int16_t *sums = type == Q6_K ? x.sum16 + 128 * b : x.sum32 + 64 * b;
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) {
+            i32x16 low = {0};
+            for (int i = 0; i < 4 * halves; i++) {
+                int32_t two;
+                memcpy(&two, sums + 16 * i + 2 * n, 4);
+                low = (i32x16)_mm512_dpwssd_epi32((__m512i)low, PATH(two_of)(type, h, i),
+                                                  _mm512_set1_epi32(two));
+            }
+            const float d = x.d[8 * b + n];
+            if (type == Q6_K) {
+                made[n] += __builtin_convertvector(total[n] - low * 32, f32x16) * (h->d * d);
+            } else {
+                made[n] += __builtin_convertvector(total[n], f32x16) * (h->d * d);
+                made[n] -= __builtin_convertvector(low, f32x16) * (h->dmin * d);
+            }
+        }
+    }
+    memcpy(to, made, sizeof made);
+}
+
+/* `count` rows of a K type times the tokens of a panel's groups; as `lanes`, to the bit. */
+INLINE void PATH(wide_tile)(int type, const uint8_t *rows, int64_t stride, int count,
+                            int64_t columns, const panel *x, float *y, uint8_t *scratch)
+{
+    PATH(heads) *heads = (PATH(heads) *)(scratch + TILE * columns);
+    PATH(decode_rows)(type, rows, stride, count, columns, scratch, heads);
+    for (int g = 0; g < x->groups; g++) {
+        f32x16 made[LANES];
+        if (x->tokens - LANES * g > LANES / 2)
+            PATH(rows_in_lanes)(type, LANES, scratch, heads, columns, x->lanes[g], made);
+        else
+            PATH(rows_in_lanes)(type, LANES / 2, scratch, heads, columns, x->lanes[g], made);
+        for (int r = 0; r < count; r++)
+            for (int n = 0; n < LANES; n++)
+                y[r * width_of(x) + LANES * g + n] = made[n][r];
+    }
+}
+#endif
+
 /* `count` rows, decoded once (then at most TILE), times all tokens of a panel: y [count][width_of(x)]. */
 INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
                           const panel *x, float *y, uint8_t *scratch)
 {
     const int64_t blocks = (columns + 255) / 256, width = width_of(x);
     PATH(head) *heads = (PATH(head) *)(scratch + TILE * columns);
-    if (x->groups)
+    int groups = x->groups;
+#if PATH_IS_AVX512
+    if (groups && GROUPS(type) == 8) {
+        PATH(wide_tile)(type, rows, stride, count, columns, x, y, scratch);
+        groups = 0;
+    }
+#endif
+    if (groups)
         for (int r = 0; r < count; r++)
             PATH(decode)(type, rows + r * stride, columns, scratch + r * columns, heads + r * blocks);
-    for (int g = 0; g < x->groups; g += 2)
+    for (int g = 0; g < groups; g += 2)
         for (int first = 0; first < count; first += 4) {
             const uint8_t *q4[4];
             const PATH(head) *heads4[4];
@@ -628,7 +809,7 @@ INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int cou
                 heads4[r] = heads + row * blocks;
                 y4[r] = first + r < count ? y + row * width + 8 * g : unused;
             }
-            if (g + 1 < x->groups)
+            if (g + 1 < groups)
                 PATH(lanes)(type, 2, q4, heads4, columns, x->lanes + g, y4);
             else
                 PATH(lanes)(type, 1, q4, heads4, columns, x->lanes + g, y4);
