@@ -35,6 +35,8 @@ typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x8 __attribute__((vector_size(32)));
+typedef int32_t i32x16 __attribute__((vector_size(64), aligned(4)));
+typedef float f32x16 __attribute__((vector_size(64), aligned(4)));
 
 /* engine/kernels.py has the same numbers. A block is GROUPS times 32 weights in BYTES bytes. */
 enum { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K };
@@ -61,6 +63,7 @@ typedef struct {
 /* The tokens that some rows meet: groups of 8 in lanes, q [columns / 4][8][4], d [..][8], sum16 and
  * sum32 [../ 2][8][2], and a few that are multiplied one by one. */
 typedef struct {
+    int64_t tokens;
     int groups, rest;
     activation *lanes;
     activation apart[3];
@@ -235,6 +238,7 @@ static panel make_panel(activation x, const int32_t *tokens, int64_t count, int6
                         activation *lanes)
 {
     panel p;
+    p.tokens = count;
     p.groups = groups_of(count);
     p.lanes = lanes;
     p.rest = 0;
@@ -316,6 +320,7 @@ size_t engine_linear(void *scratch, size_t room, int path_number, int threads, i
         }
 #pragma omp single
         {
+            p.tokens = tokens;
             p.groups = groups_of(tokens);
             p.lanes = lanes;
             for (int64_t t = LANES * p.groups; t < tokens; t++)

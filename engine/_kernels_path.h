@@ -375,6 +375,63 @@ static void PATH(quantise)(const float *x, int64_t n, int64_t size, activation t
 
 /* --- one row times one token ------------------------------------------------------------------ */
 
+#if PATH_IS_AVX512
+/* The whole numbers of groups 2 * j and 2 * j + 1 of a block of a K type: 64 weights in a row. */
+INLINE __m512i PATH(two_groups)(int type, const uint8_t *p, int j)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    if (type == Q6_K) {
+        const __m512i low = _mm512_loadu_si512(p + j / 2 * 64);
+        const __m512i high = _mm512_broadcast_i64x4((__m256i)PATH(load_u8)(p + 128 + j / 2 * 32));
+        const __m512i by = _mm512_inserti64x4(_mm512_set1_epi16(j % 2 ? 0 : 4), _mm256_set1_epi16(2), 1);
+        const __m512i bits = j % 2 ? _mm512_srlv_epi16(high, by) : _mm512_sllv_epi16(high, by);
+        const __m512i four = _mm512_and_si512(j % 2 ? _mm512_srli_epi16(low, 4) : low, nibble);
+        return _mm512_or_si512(four, _mm512_and_si512(bits, _mm512_set1_epi8(48)));
+    }
+    const __m256i both = (__m256i)PATH(load_u8)(p + (type == Q4_K ? 16 : 48) + 32 * j);
+    const __m512i by = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
+    const __m512i four =
+        _mm512_and_si512(_mm512_srlv_epi16(_mm512_broadcast_i64x4(both), by), nibble);
+    if (type == Q4_K)
+        return four;
+    const __m512i high = _mm512_broadcast_i64x4((__m256i)PATH(load_u8)(p + 16));
+    const __m512i bit = _mm512_inserti64x4(_mm512_set1_epi8((char)(1 << (2 * j))),
+                                           _mm256_set1_epi8((char)(2 << (2 * j))), 1);
+    return _mm512_mask_add_epi8(four, _mm512_test_epi8_mask(high, bit), four, _mm512_set1_epi8(16));
+}
+
+/* The products of a block with 256 activations, times its scales: `nth` of each 8, 4 lanes each.
+ * Sums of four products have 16 bits, so that a scale beside a zero multiplies them. */
+INLINE i32x8 PATH(scaled)(int type, const uint8_t *row, const int8_t *x, i16x16 scales)
+{
+    const __m512i each = _mm512_castsi256_si512((__m256i)scales);
+    const __m512i places = _mm512_set_epi32(9, 9, 9, 9, 1, 1, 1, 1, 8, 8, 8, 8, 0, 0, 0, 0);
+    __m512i total = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        const __m512i products = _mm512_dpbusd_epi32(
+            _mm512_setzero_si512(), PATH(two_groups)(type, row, j), _mm512_loadu_si512(x + 64 * j));
+        const __m512i by = _mm512_maskz_permutexvar_epi16(
+            0x55555555, _mm512_add_epi32(places, _mm512_set1_epi32(2 * j)), each);
+        total = _mm512_dpwssd_epi32(total, products, by);
+    }
+    return (i32x8)_mm512_castsi512_si256(total) + (i32x8)_mm512_extracti64x4_epi64(total, 1);
+}
+#else
+INLINE i32x8 PATH(scaled)(int type, const uint8_t *row, const int8_t *x, i16x16 scales)
+{
+    i32x8 total = {0};
+    u8x32 q[8];
+    PATH(numbers)(type, row, 8, q);
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) {
+        const PATH(acc) none = {0};
+        total += PATH(widen)(PATH(mac)(type, none, q[g], PATH(load_i8)(x + 32 * g)), PATH(nth)(scales, g));
+    }
+    return total;
+}
+#endif
+
 INLINE float PATH(row_k)(int type, const uint8_t *row, int64_t columns, activation x)
 {
     f32x8 made = {0};
@@ -397,14 +454,7 @@ INLINE float PATH(row_k)(int type, const uint8_t *row, int64_t columns, activati
             least += __builtin_convertvector(low, f32x4) * (PATH(half)(row + 2) * x.d[b]);
             scales = __builtin_shufflevector(v, v, 0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11);
         }
-        u8x32 q[8];
-        PATH(numbers)(type, row, 8, q);
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; g++) {
-            const PATH(acc) none = {0};
-            const i8x32 v = PATH(load_i8)(x.q + 256 * b + 32 * g);
-            total += PATH(widen)(PATH(mac)(type, none, q[g], v), PATH(nth)(scales, g));
-        }
+        total += PATH(scaled)(type, row, x.q + 256 * b, scales);
         made += PATH(to_f)(total) * d;
     }
     return PATH(sum)(made) - ((least[0] + least[2]) + (least[1] + least[3]));
@@ -558,16 +608,197 @@ INLINE void PATH(lanes)(int type, int C, const uint8_t *const *q, const PATH(hea
             PATH(store_f)(y[r] + 8 * c, made[r][c]);
 }
 
+#if PATH_IS_AVX512
+/* Of 16 rows, one in each lane: what is before a block's numbers. The scales are four in 32 bits; of
+ * Q4_K and Q5_K the second two are the minima. */
+typedef struct {
+    f32x16 d, dmin;
+    i32x16 scales[4];
+} PATH(heads);
+
+INLINE i32x16 PATH(gather)(const uint8_t *p, i32x16 places)
+{
+    return (i32x16)_mm512_i32gather_epi32((__m512i)places, p, 1);
+}
+INLINE f32x16 PATH(halves)(i32x16 v) /* from the low 16 bits */
+{
+    return (f32x16)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)v));
+}
+INLINE i32x16 PATH(dots)(i32x16 t, __m512i w, const int8_t *x) /* the same 4 activations for all */
+{
+    int32_t four;
+    memcpy(&four, x, 4);
+    return (i32x16)_mm512_dpbusd_epi32((__m512i)t, w, _mm512_set1_epi32(four));
+}
+
+INLINE void PATH(read_heads)(int type, const uint8_t *p, i32x16 places, PATH(heads) *to)
+{
+    if (type == Q6_K) {
+        to->d = PATH(halves)(PATH(gather)(p + 206, places) >> 16); /* not beyond the block */
+        for (int i = 0; i < 4; i++)
+            to->scales[i] = PATH(gather)(p + 192 + 4 * i, places);
+        return;
+    }
+    const i32x16 both = PATH(gather)(p, places), high = PATH(gather)(p + 12, places);
+    to->d = PATH(halves)(both);
+    to->dmin = PATH(halves)(both >> 16);
+    for (int i = 0; i < 2; i++) { /* scales, then minima; see `six_bits` */
+        const i32x16 v = PATH(gather)(p + 4 + 4 * i, places);
+        to->scales[2 * i] = v & 0x3f3f3f3f;
+        to->scales[2 * i + 1] = ((high >> (4 * i)) & 0x0f0f0f0f) | ((v >> 2) & 0x30303030);
+    }
+}
+
+/* Scale i, and scales or minima 2 * i and 2 * i + 1 in 16 bits each. */
+INLINE i32x16 PATH(scale_of)(int type, const PATH(heads) *h, int i)
+{
+    const i32x16 v = h->scales[i / 4] << (24 - i % 4 * 8);
+    return type == Q6_K ? v >> 24 : (i32x16)_mm512_srli_epi32((__m512i)v, 24);
+}
+INLINE __m512i PATH(two_of)(int type, const PATH(heads) *h, int i)
+{
+    const i32x16 v = h->scales[(type == Q6_K ? 0 : 2) + i / 2] >> (i % 2 * 16);
+    const __m512i high = (__m512i)((v & 0xff) << 8 | (v & 0xff00) << 16);
+    return type == Q6_K ? _mm512_srai_epi16(high, 8) : _mm512_srli_epi16(high, 8);
+}
+
+/* v[i][j] becomes v[j][i]. */
+INLINE void PATH(transpose)(__m512i *v)
+{
+    __m512i t[16], u[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            u[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+            u[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512i even = _mm512_shuffle_i32x4(u[i], u[4 + i], 0x88);
+        const __m512i odd = _mm512_shuffle_i32x4(u[i], u[4 + i], 0xdd);
+        const __m512i even_too = _mm512_shuffle_i32x4(u[8 + i], u[12 + i], 0x88);
+        const __m512i odd_too = _mm512_shuffle_i32x4(u[8 + i], u[12 + i], 0xdd);
+        v[i] = _mm512_shuffle_i32x4(even, even_too, 0x88);
+        v[4 + i] = _mm512_shuffle_i32x4(odd, odd_too, 0x88);
+        v[8 + i] = _mm512_shuffle_i32x4(even, even_too, 0xdd);
+        v[12 + i] = _mm512_shuffle_i32x4(odd, odd_too, 0xdd);
+    }
+}
+
+/* `count` rows, at most TILE: whole numbers q [columns / 4][TILE][4], and heads for each 256. */
+INLINE void PATH(decode_rows)(int type, const uint8_t *rows, int64_t stride, int count,
+                              int64_t columns, uint8_t *q, PATH(heads) *heads)
+{
+    int32_t place[TILE];
+    i32x16 places;
+    for (int r = 0; r < TILE; r++)
+        place[r] = (int32_t)(stride * (r < count ? r : count - 1));
+    memcpy(&places, place, 64);
+    for (int64_t b = 0; b < columns / 256; b++, rows += BYTES(type)) {
+        for (int r = 0; r < TILE; r++) /* the next rows' */
+            for (int line = 0; line < BYTES(type); line += 64)
+                __builtin_prefetch(rows + place[r] + TILE * stride + line);
+        PATH(read_heads)(type, rows, places, heads + b);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            __m512i v[TILE];
+#pragma GCC unroll 16
+            for (int r = 0; r < TILE; r++)
+                v[r] = PATH(two_groups)(type, rows + place[r], j);
+            PATH(transpose)(v);
+            for (int i = 0; i < 16; i++, q += 64)
+                _mm512_storeu_si512(q, v[i]);
+        }
+    }
+}
+
+/* 16 decoded rows times the first N of 8 tokens in lanes: to [N][TILE]. */
+INLINE void PATH(rows_in_lanes)(int type, int N, const uint8_t *q, const PATH(heads) *heads,
+                                int64_t columns, activation x, f32x16 *to)
+{
+    const int halves = HALVES(type), steps = 8 / halves;
+    f32x16 made[LANES] = {{0}};
+    for (int64_t b = 0; b < columns / 256; b++) {
+        const PATH(heads) *h = heads + b;
+        i32x16 total[LANES] = {{0}};
+        for (int i = 0; i < 8 * halves; i++) {
+            i32x16 t[LANES] = {{0}};
+#pragma GCC unroll 8
+            for (int k = 0; k < steps; k++) {
+                const int64_t at = 64 * b + steps * i + k;
+                const __m512i w = _mm512_loadu_si512(q + 64 * at);
+#pragma GCC unroll 8
+                for (int n = 0; n < N; n++)
+                    t[n] = PATH(dots)(t[n], w, x.q + 32 * at + 4 * n);
+            }
+            const i32x16 scale = PATH(scale_of)(type, h, i);
+#pragma GCC unroll 8
+            for (int n = 0; n < N; n++)
+                total[n] += t[n] * scale;
+        }
+        const int16_t *sums = type == Q6_K ? x.sum16 + 128 * b : x.sum32 + 64 * b;
+#pragma GCC unroll 8
+        for (int n = 0; n < N; n++) {
+            i32x16 low = {0};
+            for (int i = 0; i < 4 * halves; i++) {
+                int32_t two;
+                memcpy(&two, sums + 16 * i + 2 * n, 4);
+                low = (i32x16)_mm512_dpwssd_epi32((__m512i)low, PATH(two_of)(type, h, i),
+                                                  _mm512_set1_epi32(two));
+            }
+            const float d = x.d[8 * b + n];
+            if (type == Q6_K) {
+                made[n] += __builtin_convertvector(total[n] - low * 32, f32x16) * (h->d * d);
+            } else {
+                made[n] += __builtin_convertvector(total[n], f32x16) * (h->d * d);
+                made[n] -= __builtin_convertvector(low, f32x16) * (h->dmin * d);
+            }
+        }
+    }
+    memcpy(to, made, sizeof made);
+}
+
+/* `count` rows of a K type times the tokens of a panel's groups; as `lanes`, to the bit. */
+INLINE void PATH(wide_tile)(int type, const uint8_t *rows, int64_t stride, int count,
+                            int64_t columns, const panel *x, float *y, uint8_t *scratch)
+{
+    PATH(heads) *heads = (PATH(heads) *)(scratch + TILE * columns);
+    PATH(decode_rows)(type, rows, stride, count, columns, scratch, heads);
+    for (int g = 0; g < x->groups; g++) {
+        f32x16 made[LANES];
+        if (x->tokens - LANES * g > LANES / 2)
+            PATH(rows_in_lanes)(type, LANES, scratch, heads, columns, x->lanes[g], made);
+        else
+            PATH(rows_in_lanes)(type, LANES / 2, scratch, heads, columns, x->lanes[g], made);
+        for (int r = 0; r < count; r++)
+            for (int n = 0; n < LANES; n++)
+                y[r * width_of(x) + LANES * g + n] = made[n][r];
+    }
+}
+#endif
+
 /* `count` rows, decoded once (then at most TILE), times all tokens of a panel: y [count][width_of(x)]. */
 INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
                           const panel *x, float *y, uint8_t *scratch)
 {
     const int64_t blocks = (columns + 255) / 256, width = width_of(x);
     PATH(head) *heads = (PATH(head) *)(scratch + TILE * columns);
-    if (x->groups)
+    int groups = x->groups;
+#if PATH_IS_AVX512
+    if (groups && GROUPS(type) == 8) {
+        PATH(wide_tile)(type, rows, stride, count, columns, x, y, scratch);
+        groups = 0;
+    }
+#endif
+    if (groups)
         for (int r = 0; r < count; r++)
             PATH(decode)(type, rows + r * stride, columns, scratch + r * columns, heads + r * blocks);
-    for (int g = 0; g < x->groups; g += 2)
+    for (int g = 0; g < groups; g += 2)
         for (int first = 0; first < count; first += 4) {
             const uint8_t *q4[4];
             const PATH(head) *heads4[4];
@@ -578,7 +809,7 @@ INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int cou
                 heads4[r] = heads + row * blocks;
                 y4[r] = first + r < count ? y + row * width + 8 * g : unused;
             }
-            if (g + 1 < x->groups)
+            if (g + 1 < groups)
                 PATH(lanes)(type, 2, q4, heads4, columns, x->lanes + g, y4);
             else
                 PATH(lanes)(type, 1, q4, heads4, columns, x->lanes + g, y4);
