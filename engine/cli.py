@@ -8,11 +8,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from engine import cli_distill, cli_eval, cli_tools
 from engine.chat import ChatTemplate, render_chat
 from engine.checkpoint import open_checkpoint
 from engine.cli_options import Device, ModelPath, RouteName, open_route, say
@@ -23,7 +25,42 @@ from engine.routes import choose
 from engine.text import TextStream
 from engine.tokenizer import Tokenizer
 
+# The modules of further commands, imported when one is asked for: a command needs less memory and
+# starts sooner without the others. `module:function` is a command, with the module's EPILOG; a
+# module alone has an app of them.
+LATER = {
+    "trace": "cli_trace:trace",
+    "bench": "cli_bench:bench",
+    "inspect": "cli_tools",
+    "fixture": "cli_tools",
+    "corpus": "cli_corpus:corpus",
+    "distill": "cli_distill",
+    "publish": "cli_publish:publish",
+    "eval": "cli_eval",
+}
+
+
+class Commands(TyperGroup):
+    """Those that are here, and those of `LATER`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *LATER]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in LATER:
+            return super().get_command(ctx, cmd_name)
+        name, _, function = LATER[cmd_name].partition(":")
+        module = import_module(f"engine.{name}")
+        if function:
+            one = typer.Typer(rich_markup_mode=None)
+            one.command(epilog=module.EPILOG)(getattr(module, function))
+            return get_command(one)
+        several: Any = get_command(module.app)
+        return several.commands.get(cmd_name, several)
+
+
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -138,11 +175,6 @@ def serve(
         return served
 
     serve_forever(load, settings, host, port)
-
-
-app.add_typer(cli_tools.app)
-app.add_typer(cli_distill.app, name="distill")
-app.add_typer(cli_eval.app, name="eval")
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ from engine.inspection import files_of
 from engine.model import Model
 from engine.tokenizer import Tokenizer
 
-app = typer.Typer(no_args_is_help=True, help="Measure what a model is worth.")
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Measure what a model is worth."
+)
 EPILOG = (
     "Example: python -m engine eval humaneval --problems HumanEval.jsonl.gz --model student.gguf "
     "--samples 20 --temperature 0.2 --out rows.jsonl --allow-code-execution"

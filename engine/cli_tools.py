@@ -1,5 +1,4 @@
-"""The commands that look at models and make them: `trace`, `inspect`, `bench`,
-`fixture`, `publish`.
+"""The commands `inspect` and `fixture`, which look at models and make them.
 
 Knows options and exit codes; everything else is done by the modules that it calls.
 """
@@ -11,7 +10,6 @@ from typing import Annotated
 import typer
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
-from engine import cli_bench, cli_corpus, cli_publish, cli_trace
 from engine.checkpoint import open_checkpoint
 from engine.cli_options import JsonFile, ModelPath, check_json, put, to_json
 from engine.cli_progress import progress
@@ -22,11 +20,7 @@ from engine.inspection import inspect as inspect_model
 from engine.mixes import MIXES
 from engine.tables import inspection_text
 
-app = typer.Typer()
-app.command(epilog=cli_trace.EPILOG)(cli_trace.trace)
-app.command(epilog=cli_bench.EPILOG)(cli_bench.bench)
-app.command(epilog=cli_corpus.EPILOG)(cli_corpus.corpus)
-app.command(epilog=cli_publish.EPILOG)(cli_publish.publish)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(epilog="Example: python -m engine inspect tiny.gguf --tensors")

@@ -54,15 +54,13 @@ LAYERS = {
         "answer bench_report cli_corpus compare distill.workers evaluation.completing fixture "
         "sides",
         "cli_eval distill.teachers plot reply tables",
-        "bench_table cli_publish cli_trace delivery distill.guard distill.objective "
+        "bench_table cli_publish cli_tools cli_trace delivery distill.guard distill.objective "
         "distill.precompute",
         "cli_bench cli_precompute distill.judge server",
-        "cli_tools distill.loop",
-        "distill.run",
+        "cli distill.loop",
+        "__main__ distill.run",
         "cli_train",
         "cli_distill",
-        "cli",
-        "__main__",
     ),
 }
 PUBLIC = {

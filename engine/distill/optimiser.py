@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import AdamW
 
 from engine.distill.recipe import Recipe
@@ -63,12 +62,17 @@ def restore(
 def whole(tensor: Tensor) -> Tensor:
     """A tensor on this process, all of it; every process must ask where it is sharded."""
     tensor = tensor.detach()
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not hasattr(tensor, "full_tensor"):
+        return tensor
+    everything: Tensor = tensor.full_tensor()
+    return everything
 
 
 def like(found: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor, laid out and placed as `parameter` is."""
-    if isinstance(parameter, DTensor):
+    if hasattr(parameter, "device_mesh"):
+        from torch.distributed.tensor import distribute_tensor  # which takes a second to import
+
         moved = found.to(parameter.device_mesh.device_type)
         return distribute_tensor(moved, parameter.device_mesh, parameter.placements)
     return found.to(parameter.device).clone()
