@@ -207,7 +207,8 @@ def _packed(weight: Weight) -> Packed:
 
 def _matrix(weight: Weight) -> Matrix:
     packed = _packed(weight)
-    return Matrix(packed.pointers, packed.kind, *packed.shape[-2:], packed.unit)
+    rows, inner = packed.shape[-2:]
+    return Matrix(packed.pointers, packed.kind, rows, inner, packed.unit)
 
 
 def _vector(weight: Weight) -> Tensor:

@@ -56,7 +56,8 @@ def tiles_for(x: Tensor) -> Tiles:
     """The tiles for the device that x is on: as quick as any that were tried on an H200."""
     if not x.is_cuda:
         return INTERPRETER
-    memory = torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin
+    properties = torch.cuda.get_device_properties(x.device)
+    memory: int = getattr(properties, "shared_memory_per_block_optin", 0)  # none on AMD's
     return WIDE if memory >= WIDE_MEMORY else GPU
 
 

@@ -70,9 +70,11 @@ def whole(tensor: Tensor) -> Tensor:
 
 def like(found: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor, laid out and placed as `parameter` is."""
-    if hasattr(parameter, "device_mesh"):
-        from torch.distributed.tensor import distribute_tensor  # which takes a second to import
+    if not hasattr(parameter, "full_tensor"):
+        return found.to(parameter.device).clone()
+    from torch.distributed.tensor import DTensor, distribute_tensor  # which takes a second
 
-        moved = found.to(parameter.device_mesh.device_type)
-        return distribute_tensor(moved, parameter.device_mesh, parameter.placements)
-    return found.to(parameter.device).clone()
+    if not isinstance(parameter, DTensor):
+        raise FormatError(f"optimiser state: found a parameter of {type(parameter)}")
+    moved = found.to(parameter.device_mesh.device_type)
+    return distribute_tensor(moved, parameter.device_mesh, parameter.placements)

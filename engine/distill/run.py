@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -178,9 +179,9 @@ def _open_data(plan: Plan, size: int) -> tuple[Source, Source]:
     """What to learn from and what to judge by, of tokens below `size`."""
     recipe = plan.recipe
     if plan.data == SYNTHETIC:
-        given: dict[str, int] = {"vocabulary_size": size, "seed": recipe.seed}
-        train = Synthetic(recipe.seq_len, **given, windows=recipe.steps * recipe.batch)
-        return train, Synthetic(recipe.seq_len, **given, held_out=True)
+        windows = recipe.steps * recipe.batch
+        language = partial(Synthetic, recipe.seq_len, vocabulary_size=size, seed=recipe.seed)
+        return language(windows=windows), language(held_out=True)
     return open_data(plan.data, recipe.seq_len, vocabulary_size=size, seed=recipe.seed)
 
 
