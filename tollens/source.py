@@ -146,12 +146,19 @@ def _compose(text: str, shown: str) -> yaml.Node | None:
 def _events(loader: Any, shown: str) -> Iterator[Any]:
     """The parser's events, as far as they are not hostile."""
     depth = 0
+    anchors: set[str] = set()
     for count, event in enumerate(iter(loader.get_event, None)):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         _refuse_hostile(event, depth, count, shown)
+        anchor = getattr(event, "anchor", None)
+        if anchor in anchors:
+            found = f"the anchor &{anchor} a second time"
+            raise _refuse(shown, _line(event), found, "each anchor once")
+        if anchor:
+            anchors.add(anchor)
         yield event
 
 
@@ -180,18 +187,19 @@ def _line(event: Any) -> int:
 
 def _node(event: Any, events: Iterator[Any]) -> yaml.Node:
     """The node that starts with `event`; takes from `events` what belongs to it."""
-    if isinstance(event, yaml.ScalarEvent):
-        return yaml.ScalarNode(
-            None, event.value, event.start_mark, event.end_mark, style=event.style
-        )
-    items = []
-    while not isinstance(inner := next(events), yaml.CollectionEndEvent):
-        items.append(_node(inner, events))
-    start, flow = event.start_mark, event.flow_style
-    if isinstance(event, yaml.MappingStartEvent):
-        pairs = list(zip(items[::2], items[1::2], strict=True))
-        return yaml.MappingNode(None, pairs, start, inner.end_mark, flow_style=flow)
-    return yaml.SequenceNode(None, items, start, inner.end_mark, flow_style=flow)
+    kind, start = type(event), event.start_mark
+    if kind is yaml.ScalarEvent:
+        return yaml.ScalarNode("", event.value, start, event.end_mark, style=event.style)
+    items, end = [], next(events)
+    while not isinstance(end, yaml.CollectionEndEvent):
+        items.append(_node(end, events))
+        end = next(events)
+    made: Any = items
+    stop: Any = end.end_mark
+    if kind is yaml.MappingStartEvent:
+        made = list(zip(items[::2], items[1::2], strict=True))
+    node = yaml.MappingNode if kind is yaml.MappingStartEvent else yaml.SequenceNode
+    return node("", made, start, stop, flow_style=event.flow_style)
 
 
 @dataclass
