@@ -493,8 +493,8 @@ def dry_run_of_a_run_writes(plant):
     """A dry run leaves a dispatch.json behind."""
 
     def fault(prepare):
-        def faulty(plan, run, *, resume=False):
-            ready = prepare(plan, run, resume=resume)
+        def faulty(plan, run, **options):
+            ready = prepare(plan, run, **options)
             from engine.distill.journal import write_dispatch
 
             write_dispatch(run, {})
@@ -509,9 +509,9 @@ def run_written_over(plant):
     """An old run in the same folder is lost."""
 
     def fault(prepare):
-        def faulty(plan, run, *, resume=False):
+        def faulty(plan, run, **options):
             (run / "dispatch.json").unlink(missing_ok=True)
-            return prepare(plan, run, resume=resume)
+            return prepare(plan, run, **options)
 
         return faulty
 
