@@ -344,7 +344,7 @@ def test_completions_are_the_models_up_to_a_stop_string(observe, tiny):
 
 PLAIN = [
     None, True, False, 0, -1, 10**40, -(1 << 64), 0.1, -0.0, math.inf, "", "ä\x00\ud800", b"\xff",
-    1j, [], [1, [2, (3,)]], (), (1, "a"), {1, 2}, frozenset("ab"), {}, {(1, 2): {"a": [None]}},
+    1j, [], [1, [2, (3,)]], (), (1, "a"), {1, 2}, frozenset({3, 4}), {}, {(1, 2): {"a": [None]}},
 ]  # fmt: skip
 NO_VALUES = [
     1, {}, {"int": 1}, {"int": "x"}, {"list": []}, {"class": "int"}, {"tuple": 3}, {"dict": [1]},

@@ -359,7 +359,7 @@ def errors_without_names(plant):
     plant("engine.publish_gguf.plan_gguf", fault)
 
 
-def written_in_place(plant):
+def published_in_place(plant):
     """The folder is made where it is to be, and stays when the work ends early."""
 
     def fault(whole):
