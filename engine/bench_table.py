@@ -8,8 +8,8 @@ from textwrap import wrap
 
 from engine.bench import FIRST_TOKEN
 from engine.bench_report import Bandwidth, Compared, FirstTokens, Memory, Rate, Report, Traffic
+from engine.columns import WIDTH, bytes_text
 from engine.profile import Spent
-from engine.tables import WIDTH, bytes_text
 
 GIGA = 1e9
 

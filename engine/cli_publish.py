@@ -13,10 +13,10 @@ from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from engine.cli_options import JsonFile, check_json, put, to_json
 from engine.cli_progress import progress
+from engine.columns import bytes_text
 from engine.publish import Order, Published
 from engine.publish import publish as publish_folder
 from engine.publish_gguf import PUBLISHED
-from engine.tables import bytes_text
 
 EPILOG = """Examples:
 

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isfinite
 from textwrap import shorten, wrap
 
+from engine.columns import WIDTH, bytes_text
 from engine.compare import Band, Comparison, Line
 from engine.inspection import Fold, Inspection, TokenizerSummary, TypeTotal
 from engine.trace import EXPERTS, Stage, Trace, named
-
-WIDTH = 80
 
 
 def trace_table(trace: Trace) -> Iterator[str]:
@@ -170,12 +169,3 @@ def _template(text: str | None) -> Iterator[str]:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def bytes_text(size: float) -> str:
-    """In the largest unit that leaves a number of at least 1."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"
