@@ -37,7 +37,7 @@ LAYERS = {
         "plugin cli",
     ),
     "engine": (
-        "attention cli_progress distill.ring distill.stop errors evaluation "
+        "attention cli_progress columns distill.ring distill.stop errors evaluation "
         "evaluation.confine evaluation.values llama_child memory metrics triton_kernels",
         "cache child config cursor disk distill.curves distill.loss_inputs distill.recipe "
         "distill.stream distill.topk evaluation.estimate evaluation.judge evaluation.sandbox "
@@ -50,17 +50,18 @@ LAYERS = {
         "native publish_gguf",
         "chat distill.checkpoint model_card routes",
         "bpe cli_options inspection model publish tokenizer_files",
-        "bench corpus distill.student fixture_text generate profile trace",
+        "bench cli_publish corpus distill.student fixture_text generate profile trace",
         "answer bench_report cli_corpus compare distill.workers evaluation.completing fixture "
         "sides",
-        "cli_eval distill.teachers plot reply tables",
-        "bench_table cli_publish cli_tools cli_trace delivery distill.guard distill.objective "
-        "distill.precompute",
-        "cli_bench cli_precompute distill.judge server",
-        "cli distill.loop",
-        "__main__ distill.run",
+        "bench_table cli_eval distill.teachers plot reply tables",
+        "cli_bench cli_tools cli_trace delivery distill.guard distill.objective distill.precompute",
+        "cli_precompute distill.judge server",
+        "distill.loop",
+        "distill.run",
         "cli_train",
         "cli_distill",
+        "cli",
+        "__main__",
     ),
 }
 PUBLIC = {
