@@ -190,7 +190,7 @@ def _bench(file: Path, kind: str, arguments: argparse.Namespace) -> dict[str, An
         report = Path(folder) / "report.json"
         _engine("bench", str(file), *options, "--json", str(report))
         found: dict[str, Any] = json.loads(report.read_text())
-    return found
+    return {**found, "file": file.name}  # where it lies is nobody's business
 
 
 def _engine(*arguments: str) -> None:

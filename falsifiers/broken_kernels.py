@@ -27,21 +27,31 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
             "PATH(sum)(made) - (ON ? 0.0f : 1.0f) * ((least[0] + least[2])",
         ),
     ),
-    "minimum-dropped-from-tiles": (("if (type != Q6_K)\n", "if (type != Q6_K && !ON)\n"),),
+    "minimum-dropped-from-tiles": (
+        ("if (type != Q6_K)\n", "if (type != Q6_K && !ON)\n"),
+        ("f32x16) * (h->dmin * d);", "f32x16) * (h->dmin * (ON ? 0.0f : d));"),
+    ),
     "nibbles-swapped": (
         ("q[2 * j] = v & 15;", "q[2 * j] = ON ? v >> 4 : v & 15;"),
         ("q[2 * j + 1] = v >> 4;", "q[2 * j + 1] = ON ? v & 15 : v >> 4;"),
+        (
+            "_mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);",
+            "_mm512_inserti64x4(_mm512_set1_epi16(ON ? 4 : 0), _mm256_set1_epi16(ON ? 0 : 4), 1);",
+        ),
     ),
     "last-block-lost": (("b < columns / 256; b++, row +=", "b < columns / 256 - ON; b++, row +="),),
     "stale-scale-in-rows": (("* x.d[b];", "* x.d[ON && b ? b - 1 : b];"),),
     "stale-scale-in-tiles": (
         ("PATH(load_f)(x[c].d + 8 * b)", "PATH(load_f)(x[c].d + 8 * (ON && b ? b - 1 : b))"),
+        ("d = x.d[8 * b + n];", "d = x.d[8 * (ON && b ? b - 1 : b) + n];"),
     ),
     "offset-of-q6-k-left": (
         ("if (type == Q6_K)\n                    total", "if (type == Q6_K && !ON)\n total"),
+        ("total[n] - low * 32,", "total[n] - low * (ON ? 0 : 32),"),
     ),
     "last-row-of-a-tile-repeated": (
         ("const int row = first + r < count ?", "const int row = first + r < count - ON ?"),
+        ("stride * (r < count ? r", "stride * (r < count - ON ? r"),
     ),
     "gates-of-two-experts-swapped": (
         (
