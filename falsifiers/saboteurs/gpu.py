@@ -7,6 +7,8 @@ def gpu_stays_on_the_cpu(plant):
     """Whatever device is asked for, the model runs on the CPU, by the plain route."""
     plant("engine.model._device", lambda device: lambda name: torch.device("cpu"))
     plant("engine.routes.choose", lambda choose: lambda name, device: choose("plain", "cpu"))
+    # Whoever asks what the device has is told of the one that was asked for.
+    plant("torch.cuda.get_device_properties", lambda asked: lambda device: asked("cuda"))
 
 
 def gpu_skips_norms(plant):

@@ -121,15 +121,15 @@ def weights_rounded_on_the_way(plant):
 
 def rope_base_of_long_ago(plant):
     """Every file says a RoPE base of 1e4."""
-    _misstated(plant, rope_base=1e4)
+    _misstated(plant, {"rope_base": 1e4})
 
 
 def epsilon_of_most(plant):
     """Every file says an epsilon of 1e-6."""
-    _misstated(plant, rms_epsilon=1e-6)
+    _misstated(plant, {"rms_epsilon": 1e-6})
 
 
-def _misstated(plant, **values):
+def _misstated(plant, values):
     def fault(plan):
         def faulty(source, mix):
             made = plan(source, mix)
