@@ -14,6 +14,7 @@ slower.
 import mmap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from statistics import mean
 
 import torch
@@ -87,5 +88,6 @@ def _ones(device: torch.device) -> torch.Tensor:
     if device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.ones(READ // 4, device=device)
     memory = mmap.mmap(-1, READ)
-    memory.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(OSError):  # of a kernel that was built without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.float32).fill_(1)
