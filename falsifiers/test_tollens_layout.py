@@ -26,7 +26,7 @@ LAYERS = {
         "source bounds",
         "contract splice",
         "project difference needs outcomes",
-        "bindings scaffold observing",
+        "bindings cli_options scaffold observing",
         "digests",
         "evidence saboteurs",
         "standing circumstances",

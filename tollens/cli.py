@@ -6,23 +6,30 @@ Exit codes: 0 it holds, 1 it does not, 2 bad usage or nothing found.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import subprocess
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from tollens import contract as contract_file
 from tollens import evidence as evidence_file
 from tollens.bounds import show
+from tollens.cli_options import (
+    AsFormat,
+    Format,
+    Paths,
+    fail,
+    given_contracts,
+    print_json,
+    print_lines,
+)
 from tollens.contract import Falsifier, Loaded, load
 from tollens.difference import compare, given, needed
 from tollens.errors import ContractError, ProjectError, TollensError
 from tollens.lint import Inspection, check
-from tollens.project import Project, contract_paths, find_project, load_all, read_all
+from tollens.project import Project, find_project, load_all, read_all
 from tollens.rules import RULES
 from tollens.scaffold import write_scaffold
 from tollens.source import parse
@@ -39,17 +46,6 @@ app = typer.Typer(
 )
 
 
-class Format(StrEnum):
-    TEXT = "text"
-    JSON = "json"
-
-
-AsFormat = Annotated[Format, typer.Option("--format", help="text for people, json for programs")]
-Paths = Annotated[
-    list[Path] | None, typer.Argument(help="contracts or folders; the project's if omitted")
-]
-
-
 @app.command("check")
 def check_command(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
     """Check contracts: schema, bindings, saboteurs, evidence and its freshness.
@@ -59,17 +55,17 @@ def check_command(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
       tollens check
       tollens check contracts/moe-router-v1.yaml --format json
     """
-    project, files = _contracts(paths)
+    project, files = given_contracts(paths)
     inspection = Inspection(project)
     loaded, findings = read_all(project, files)
     findings += check(inspection, loaded, whole=not paths and not findings)
     errors = sum(finding.severity == "error" for finding in findings)
     if form is Format.JSON:
-        _print_json({"findings": [finding.as_json() for finding in findings]})
+        print_json({"findings": [finding.as_json() for finding in findings]})
     else:
-        _print(map(str, findings))
+        print_lines(map(str, findings))
         warnings = len(findings) - errors
-        _print([f"{len(files)} contract(s): {errors} error(s), {warnings} warning(s)"])
+        print_lines([f"{len(files)} contract(s): {errors} error(s), {warnings} warning(s)"])
     raise typer.Exit(1 if errors else 0)
 
 
@@ -84,13 +80,13 @@ def status(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
       tollens status
       tollens status contracts/chat-template-v1.yaml --format json
     """
-    project, files = _contracts(paths)
+    project, files = given_contracts(paths)
     inspection = Inspection(project)
     standings = [inspection.standing(each) for each in load_all(project, files)]
     if form is Format.JSON:
-        _print_json({"contracts": [_standing_as_json(each) for each in standings]})
+        print_json({"contracts": [_standing_as_json(each) for each in standings]})
     else:
-        _print(line for each in standings for line in _standing_lines(each))
+        print_lines(line for each in standings for line in _standing_lines(each))
     raise typer.Exit(1 if any(each.status == "FALSIFIED" for each in standings) else 0)
 
 
@@ -113,19 +109,19 @@ def verify(
     """
     project = find_project(Path.cwd())
     files = _evidence_paths(project, paths)
-    loaded = {each.path.stem: each for each in load_all(project, _contracts(None)[1])}
+    loaded = {each.path.stem: each for each in load_all(project, given_contracts(None)[1])}
     results = [
         verify_evidence(project, path, loaded.get(path.parent.name), history) for path in files
     ]
     if form is Format.JSON:
-        _print_json({"evidence": [{**vars(each), "holds": each.holds} for each in results]})
+        print_json({"evidence": [{**vars(each), "holds": each.holds} for each in results]})
     else:
         for each in results:
-            _print([f"{'holds' if each.holds else 'FAILS':<6} {each.path}"])
-            _print(f"       {problem}" for problem in each.problems)
-            _print(f"       note: {note}" for note in each.notes)
+            print_lines([f"{'holds' if each.holds else 'FAILS':<6} {each.path}"])
+            print_lines(f"       {problem}" for problem in each.problems)
+            print_lines(f"       note: {note}" for note in each.notes)
         held = sum(each.holds for each in results)
-        _print([f"{held} of {len(results)} evidence files hold"])
+        print_lines([f"{held} of {len(results)} evidence files hold"])
     raise typer.Exit(0 if all(each.holds for each in results) else 1)
 
 
@@ -146,9 +142,9 @@ def explain(
     else:
         facts = _explain_id(name)
     if form is Format.JSON:
-        _print_json(facts)
+        print_json(facts)
     else:
-        _print(_fact_lines(facts))
+        print_lines(_fact_lines(facts))
 
 
 @app.command()
@@ -170,11 +166,11 @@ def diff(
     need, gave = needed(changes), given(before, after)
     if form is Format.JSON:
         rows = [{"key": c.key, "what": c.what, "bump": c.bump.name.lower()} for c in changes]
-        _print_json({"changes": rows, "needs": need.name.lower(), "given": gave.name.lower()})
+        print_json({"changes": rows, "needs": need.name.lower(), "given": gave.name.lower()})
     else:
-        _print(map(str, changes) if changes else ["no claim changed"])
+        print_lines(map(str, changes) if changes else ["no claim changed"])
         versions = f"{before.version} -> {after.version}"
-        _print([f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"])
+        print_lines([f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"])
     raise typer.Exit(0 if gave >= need else 1)
 
 
@@ -193,9 +189,9 @@ def new(
     project = find_project(Path.cwd())
     written = [project.shown(path) for path in write_scaffold(project, contract_id, subject)]
     if form is Format.JSON:
-        _print_json({"written": written})
+        print_json({"written": written})
     else:
-        _print(f"wrote {path}" for path in written)
+        print_lines(f"wrote {path}" for path in written)
 
 
 @app.command()
@@ -212,8 +208,8 @@ def schema(
     """
     schemas = {"contract": contract_file.json_schema, "evidence": evidence_file.json_schema}
     if kind not in schemas:
-        _fail(f"no schema of {kind!r}; expected one of {', '.join(schemas)}", 2)
-    _print_json(schemas[kind]())
+        fail(f"no schema of {kind!r}; expected one of {', '.join(schemas)}", 2)
+    print_json(schemas[kind]())
 
 
 @app.callback(invoke_without_command=True)
@@ -221,7 +217,7 @@ def version(
     show_version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
 ) -> None:
     if show_version:
-        _print([f"tollens {importlib.metadata.version('tollens')}"])
+        print_lines([f"tollens {importlib.metadata.version('tollens')}"])
         raise typer.Exit
 
 
@@ -230,30 +226,11 @@ def main() -> None:
     try:
         app()
     except ContractError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except ProjectError as error:
-        _fail(f"tollens: {error}", 2)
+        fail(f"tollens: {error}", 2)
     except TollensError as error:
-        _fail(f"tollens: {error}", 1)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(message, err=True)
-    raise SystemExit(code)
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        typer.echo(line)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str))
-
-
-def _contracts(paths: list[Path] | None) -> tuple[Project, list[Path]]:
-    project = find_project((paths[0] if paths else Path.cwd()).absolute())
-    return project, contract_paths(paths or [project.root / project.contracts])
+        fail(f"tollens: {error}", 1)
 
 
 def _evidence_paths(project: Project, paths: list[Path] | None) -> list[Path]:
@@ -298,7 +275,7 @@ def _standing_as_json(standing: Standing) -> dict[str, Any]:
 
 
 def _explain_id(name: str) -> dict[str, Any]:
-    project, files = _contracts(None)
+    project, files = given_contracts(None)
     inspection = Inspection(project)
     for loaded in load_all(project, files):
         for falsifier in loaded.contract.falsifiers:

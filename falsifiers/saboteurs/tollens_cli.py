@@ -76,7 +76,7 @@ def cli_exit_zero(plant):
 
         return exit_zero
 
-    plant("tollens.cli._fail", polite)
+    plant("tollens.cli_options.fail", polite)
 
 
 def cli_file_unnamed(plant):
@@ -95,7 +95,7 @@ def cli_file_unnamed(plant):
 
 def cli_json_is_text(plant):
     """--format json prints Python's repr."""
-    plant("tollens.cli._print_json", lambda print_json: lambda value: print(repr(value)))
+    plant("tollens.cli_options.print_json", lambda print_json: lambda value: print(repr(value)))
 
 
 def cli_findings_not_wrapped(plant):
