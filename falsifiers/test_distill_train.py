@@ -171,12 +171,31 @@ def test_the_loop_is_the_plain_one(observe, tmp_path, accumulate):
     recipe = replace(
         SHORT, steps=8, alpha=0.3, temperature=2.0, warmup=3, clip=0.5, accumulate=accumulate
     )
-    run = trained(tmp_path, cases.teacher(), recipe, model=cases.student("qwen3moe"))
-    expected, losses = plain_loop(cases.student("qwen3moe"), cases.teacher(), recipe)
+    compare_with_plain(observe, tmp_path, cases.teacher(), cases.teacher(), recipe)
+
+
+def compare_with_plain(observe, place, by, teacher, recipe) -> cases.Trained:
+    """A run by one, and torch's own functions by the other."""
+    run = trained(place, by, recipe, model=cases.student("qwen3moe"))
+    expected, losses = plain_loop(cases.student("qwen3moe"), teacher, recipe)
     found = cases.weights(run.model)
     observe("weight_error", max(float((found[n] - w).abs().max()) for n, w in expected.items()))
     errors = [abs(a - b) for a, b in zip(run.losses, losses, strict=True)]
     observe("loss_error", max(errors))
+    return run
+
+
+@pytest.mark.falsifies("F-DISTILL-ALONE-001")
+def test_without_a_teacher_the_text_alone_is_learned(observe, command, arguments, tmp_path):
+    recipe = replace(SHORT, steps=8, alpha=1.0, temperature=2.0)
+    nobody = open_teacher("none")
+    run = compare_with_plain(observe, tmp_path / "alone", nobody, cases.Silent(V), recipe)
+    observe("agreements_with_nobody", sum("agreement" in row for row in run.rows))
+    alone = [*arguments, "--teacher", "none", "--out", tmp_path / "run", "--dry-run"]
+    ended = [command(*alone, "--alpha", alpha) for alpha in ("0", "0.5", "0.999")]
+    observe("taken_with_a_share_for_nobody", sum(ran.code != 2 for ran in ended))
+    observe("unclear", sum("alpha: found" not in ran.err for ran in ended))
+    observe("refused_without", command(*alone, "--alpha", "1").code)
 
 
 # Runs that stop

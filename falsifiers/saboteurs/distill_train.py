@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from safetensors.torch import save_file
 
+from engine.distill import kd_loss
 from engine.distill.checkpoint import Progress, Saved
 from engine.distill.objective import Dense, Objective, Targets
 from engine.distill.student import fresh
@@ -79,6 +80,32 @@ def alpha_is_zero(plant):
 def temperature_is_one(plant):
     """The recipe's temperature is forgotten."""
     plant("engine.distill.loop.objective", lambda make: lambda r: Objective(1.0, r.alpha))
+
+
+def nobody_is_listened_to(plant):
+    """Where there is no teacher, half of the loss is a uniform guess's."""
+
+    def fault(loss):
+        def faulty(self, hidden, weight, labels, goal):
+            logits = torch.nn.functional.linear(hidden, weight)
+            return kd_loss(logits, logits.detach() * 0, labels, temperature=1.0, alpha=0.5)
+
+        return faulty
+
+    plant("engine.distill.objective.TextAlone.loss", fault)
+
+
+def nobody_has_a_share(plant):
+    """A run without a teacher is taken with any alpha."""
+
+    def fault(prepare):
+        def faulty(plan, run, **options):
+            alone = replace(plan, recipe=replace(plan.recipe, alpha=1.0))
+            return prepare(alone if plan.teacher == "none" else plan, run, **options)
+
+        return faulty
+
+    plant("engine.distill.run.prepare", fault)
 
 
 def learning_rate_is_zero(plant):
