@@ -20,7 +20,7 @@ LLAMA_CACHE = $(HOME)/.cache/tollens-$(shell (echo "$(LLAMA_CMAKE)"; \
 # Huge pages: some falsifiers fork hundreds of times, and a fork copies the page table.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help validate test oracles evidence clean
+.PHONY: help validate test oracles evidence distill-demo clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test       lint, types, and every falsifier under every planted fault"
 	@echo "make oracles    add llama.cpp (built here) and triton, whose falsifiers are BLOCKED without"
 	@echo "make evidence   run everything and record what changed, to commit it"
+	@echo "make distill-demo  a teacher, a student, files, a server, verdicts; in build/demo"
 	@echo "make clean      remove the virtual environment and the caches"
 
 $(READY):
@@ -55,6 +56,34 @@ test: $(READY)
 evidence: $(READY)
 	@env -u CI $(STEP) $(PYTEST) --sabotage --record=auto
 	@$(STEP) $(BIN)/tollens check
+
+# From the standard library's source to a model that is served and judged; every stage is kept, and
+# a run that was stopped goes on. The windows are as many as two cores can learn from in minutes.
+DEMO := build/demo
+TRAIN = sh -c 'run=$$1; shift; test -e $$run/dispatch.json && set -- --resume $$run || \
+	set -- "$$@" --out $$run; $(BIN)/python -m engine distill "$$@"' train
+LESSONS = --data $(DEMO)/corpus --batch 8 --seq-len 128 --learning-rate 3e-3 --warmup 50 \
+	--temperature 1 --heldout-every 100 --heldout-windows 64 --save-every 100
+
+distill-demo: | $(DEMO)/student
+	@env -u CI DISTILL_DEMO_PATH=$(DEMO) $(STEP) $(BIN)/python -m pytest -q --record=never \
+		--contract contracts/distill-demo-v1.yaml --contract contracts/chat-template-v1.yaml \
+		--contract contracts/gguf-prompt-sensitivity-v1.yaml \
+		--contract contracts/qwen3-moe-serve-dispatch-v1.yaml
+
+$(DEMO)/corpus: | $(READY)
+	@$(STEP) $(BIN)/python -m engine corpus --stdlib --out $@ --train-vocabulary 2048
+
+$(DEMO)/teacher: | $(DEMO)/corpus
+	@$(STEP) $(TRAIN) $@-run --teacher none --alpha 1 --student docs/demo/teacher.json \
+		--steps 1000 $(LESSONS)
+	@$(STEP) $(BIN)/python -m engine publish $@-run/best --out $@ --quantize Q4_K_M
+
+$(DEMO)/student: | $(DEMO)/teacher
+	@$(STEP) $(TRAIN) $@-run --teacher $(DEMO)/teacher/teacher-Q4_K_M.gguf --alpha 0.3 --student \
+		docs/demo/student.json --steps 1000 $(LESSONS)
+	@$(STEP) $(BIN)/python -m engine publish $@-run/best --out $@ --quantize Q4_K_M \
+		--evidence $@-run/dispatch.json --evidence $@-run/metrics.jsonl
 
 clean:
 	rm -rf $(VENV) .tollens .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -12,6 +12,7 @@ import pytest
 
 import engine
 from falsifiers.conftest import REAL, SHAPE
+from falsifiers.embedded import trained_gguf
 
 TOKENS = 32
 QUESTIONS = (
@@ -23,9 +24,9 @@ Answer = Callable[[str], Sequence[int]]
 
 
 @pytest.fixture(scope="module")
-def gguf(tiny) -> Path:
-    """Only tokens are compared, so a file without words will do."""
-    return Path(REAL or SHAPE or tiny)
+def gguf() -> Path:
+    """Where tokens alone are compared, a file without words will do."""
+    return Path(REAL or SHAPE or trained_gguf())
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ import pytest
 import engine.model
 import engine.moe
 from engine.answer import Served
+from falsifiers.embedded import trained_gguf
 from falsifiers.serving import NAME, booted, opened, ready
 
 SYSTEM = "You are a helpful assistant."
@@ -38,6 +39,12 @@ PROMPT = (
 QUESTIONS = ("What is the capital of France?", "Say 漢字 and 🎉.", "def is_prime(number):")
 LIMITS = (1, 3, 9)  # max_tokens
 EMPTY = "matmul weight has EMPTY data buffer"
+
+
+@pytest.fixture(scope="session")
+def gguf() -> Path:
+    """One that has learned to write."""
+    return trained_gguf()
 
 
 @pytest.fixture(scope="module")
