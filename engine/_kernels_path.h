@@ -771,10 +771,14 @@ INLINE void PATH(wide_tile)(int type, const uint8_t *rows, int64_t stride, int c
     PATH(decode_rows)(type, rows, stride, count, columns, scratch, heads);
     for (int g = 0; g < x->groups; g++) {
         f32x16 made[LANES];
-        if (x->tokens - LANES * g > LANES / 2)
-            PATH(rows_in_lanes)(type, LANES, scratch, heads, columns, x->lanes[g], made);
-        else
-            PATH(rows_in_lanes)(type, LANES / 2, scratch, heads, columns, x->lanes[g], made);
+        const activation x8 = x->lanes[g];
+        switch (x->tokens - LANES * g) { /* no time for lanes that are nobody's */
+        case 4: PATH(rows_in_lanes)(type, 4, scratch, heads, columns, x8, made); break;
+        case 5: PATH(rows_in_lanes)(type, 5, scratch, heads, columns, x8, made); break;
+        case 6: PATH(rows_in_lanes)(type, 6, scratch, heads, columns, x8, made); break;
+        case 7: PATH(rows_in_lanes)(type, 7, scratch, heads, columns, x8, made); break;
+        default: PATH(rows_in_lanes)(type, LANES, scratch, heads, columns, x8, made);
+        }
         for (int r = 0; r < count; r++)
             for (int n = 0; n < LANES; n++)
                 y[r * width_of(x) + LANES * g + n] = made[n][r];

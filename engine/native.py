@@ -49,7 +49,7 @@ class Native:
         cache: KVCache,
     ) -> tuple[Tensor, Tensor] | None:
         if self._packed is None or self._packed[0] is not layers:
-            whole = all(kernels.encoded(w) for layer in layers for w in _matrices(layer))
+            whole = all(map(self._whole, layers))
             self._packed = (layers, self._pack(layers) if whole else None)
         packed = self._packed[1]
         if packed is None or len(x) > 1:
@@ -80,8 +80,23 @@ class Native:
     def _pointer(self, weight: Weight | None) -> int | None:
         return None if weight is None else self._floats(weight).data_ptr()
 
+    def _whole(self, layer: Layer) -> bool:
+        """Whether C can take the layer: all its matrices, and those of one input in one call."""
+        others = (layer.attn_output, layer.down)
+        return (
+            self._alike(layer.projections)
+            and self._alike((layer.gate, layer.up))
+            and all(map(kernels.encoded, others))
+        )
+
+    def _alike(self, weights: Sequence[Weight]) -> bool:
+        """Whether one rounding of the activations serves all: their blocks are of one size."""
+        if not all(map(kernels.encoded, weights)):
+            return False
+        return len({self._matrix(weight).block for weight in weights}) == 1
+
     def linear(self, x: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
-        if all(map(kernels.encoded, weights)):
+        if self._alike(weights):
             return self.kernels.linear(x, [self._matrix(weight) for weight in weights])
         return [
             self.linear(x, [weight])[0] if kernels.encoded(weight) else self._plain(x, weight)
@@ -124,13 +139,13 @@ class Native:
     def experts(
         self, x: Tensor, router: Weight, gate: Weight, up: Weight, down: Weight, k: int
     ) -> Tensor:
-        if not all(map(kernels.encoded, (gate, up, down))):
+        if not (self._alike((gate, up)) and kernels.encoded(down)):
             return moe_feed_forward(x, router, gate, up, down, k)
         stacks = (self._matrix(weight) for weight in (gate, up, down))
         return self.kernels.experts(x, self._floats(router), k, *stacks)
 
     def swiglu(self, x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
-        if not all(map(kernels.encoded, (gate, up, down))):
+        if not (self._alike((gate, up)) and kernels.encoded(down)):
             return swiglu(x, gate, up, down)
         return self.kernels.experts(x, None, 1, *(self._matrix(w) for w in (gate, up, down)))
 
@@ -152,7 +167,3 @@ class Native:
         if 0 < rows * columns <= SMALL:
             return torch.nn.functional.linear(x, self._floats(weight))
         return linear(x, weight)
-
-
-def _matrices(layer: Layer) -> tuple[Weight, ...]:
-    return (*layer.projections, layer.attn_output, layer.gate, layer.up, layer.down)

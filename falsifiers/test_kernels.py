@@ -11,6 +11,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from gguf import GGUFReader
 from torch import Tensor
 
 import engine
-from engine import kernels
+from engine import fixture, kernels
 from engine.cache import KVCache
 from engine.fixture import FixtureShape
 from engine.kernels import TYPES, Kernels
@@ -31,7 +33,7 @@ from falsifiers import kernel_oracle as oracle
 from falsifiers.kept_models import write_fixture
 
 ROWS = (40, 17, 1)
-TOKENS = (1, 2, 5, 8, 13, 40)
+TOKENS = (1, 2, 4, 6, 7, 8, 13, 40)  # of a last group of lanes: every number
 COLUMNS = {"Q4_0": (32, 96, 2048), "Q8_0": (32, 96, 2048)}  # of the others:
 WHOLE = (256, 768, 2048)
 
@@ -480,6 +482,36 @@ def test_a_token_in_c_is_the_token_by_operations(observe, tmp_path, architecture
     made = [alone(engine.load(path, route=route)) for route in (at_once, apart)]
     observe("differing", sum(int((bits(a) != bits(b)).sum()) for a, b in zip(*made, strict=True)))
     observe("passes", at_once.passes)
+
+
+UNEVEN = {"attn_k": "Q8_0", "attn_v": "Q8_0", "attn_output": "Q5_K"}  # of eight experts' files
+
+
+@pytest.mark.falsifies("FALSIFY-KERNELS-012")
+@pytest.mark.parametrize("uneven", [UNEVEN, {"ffn_up_exps": "Q8_0"}, {"ffn_gate_exps": "Q4_0"}])
+def test_a_layer_may_have_blocks_of_several_sizes(observe, monkeypatch, tmp_path, uneven):
+    path = write_uneven(tmp_path / "uneven.gguf", monkeypatch, uneven)
+    ids = list(range(3, 27))
+    plain, fast = engine.load(path).logits(ids), engine.load(path, route=Native())
+    cache = fast.new_cache()
+    for found in (fast.forward(ids), torch.cat([fast.forward([each], cache) for each in ids])):
+        cosine = torch.cosine_similarity(found, plain, dim=-1)
+        observe("lowest_cosine", cosine.min())
+        observe("median_cosine", cosine.median())
+    kinds = {tensor.tensor_type.name for tensor in GGUFReader(path).tensors}
+    observe("types", len(kinds & set(TYPES)))
+
+
+def write_uneven(path: Path, monkeypatch, kinds: dict[str, str]) -> Path:
+    """A calm mixture of experts, some of whose tensors have other types than their neighbours."""
+    specs = fixture.tensor_specs
+
+    def changed(*args) -> Iterator[fixture.TensorSpec]:
+        for spec in specs(*args):
+            yield replace(spec, type=kinds.get(spec.name.split(".")[-2], spec.type))
+
+    monkeypatch.setattr(fixture, "tensor_specs", changed)
+    return engine.write_fixture(path, shape=FixtureShape(layers=2, experts=6, gain=0.7))
 
 
 class Counted(Native):

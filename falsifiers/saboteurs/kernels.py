@@ -2,6 +2,7 @@
 
 import torch
 
+from engine import kernels
 from falsifiers.broken_kernels import faulty
 
 
@@ -166,3 +167,23 @@ def other_tokens_on_two_threads(plant):
         return faulty
 
     plant("engine.native.Native.linear", fault)
+
+
+def blocks_of_one_size_assumed(plant):
+    """Activations rounded for the queries go to keys and values, whatever their blocks."""
+
+    def alike(found):
+        return lambda self, weights: len(weights) == 3 or found(self, weights)
+
+    def linear(unplanted):
+        def faulty(self, x, matrices):
+            made = [torch.empty(len(x), m.rows) for m in matrices]
+            to = (kernels.Pointer * len(made))(*(y.data_ptr() for y in made))
+            all_ = (kernels.Matrix * len(made))(*matrices)
+            self._call("linear", len(made), all_, x.data_ptr(), len(x), to)
+            return made
+
+        return faulty
+
+    plant("engine.native.Native._alike", alike)
+    plant("engine.kernels.Kernels.linear", linear)
