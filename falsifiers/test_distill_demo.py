@@ -32,7 +32,12 @@ from falsifiers.serving import booted, opened, ready
 DEMO = Path(os.environ.get("DISTILL_DEMO_PATH", "."))
 SOURCE = Path(textwrap.__file__).read_text(encoding="utf-8")[:3000]
 POSITIONS = 240
-BEGUN = ("import os\n", "def read(self, ", "    if not isinstance(", "class Error(Exception):\n    ")
+BEGUN = (
+    "import os\n",
+    "def read(self, ",
+    "    if not isinstance(",
+    "class Error(Exception):\n    ",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,6 @@ def print_json(value: Any) -> None:
 
 
 def given_contracts(paths: list[Path] | None) -> tuple[Project, list[Path]]:
-    """The project of what is given, and the contract files of it; the project's own if nothing is."""
+    """The project of what is given, and its contract files; the own ones if nothing is."""
     project = find_project((paths[0] if paths else Path.cwd()).absolute())
     return project, contract_paths(paths or [project.root / project.contracts])
