@@ -579,6 +579,12 @@ def test_a_run_goes_on_as_it_began_or_not_at_all(observe, command, arguments, tm
     dispatch = json.loads((run / "dispatch.json").read_text())
     rows = [dispatch["digests"][name] for name in ("teacher", "data", "held_out")]
     observe("digests", len({each for each in rows if len(each) == 64}))
+    early = tmp_path / "early"  # which ended before its first checkpoint
+    early.mkdir()
+    for name in ("dispatch.json", "metrics.jsonl"):
+        (early / name).write_bytes((run / name).read_bytes())
+    observe("exit_codes", command("distill", "--resume", early).code)
+    observe("rows_changed", differing_rows(*map(cases.read_metrics, (early, run))))
     cases.stream(tmp_path / "other", 300)
     (tmp_path / "other/0.bin").replace(tmp_path / "data/0.bin")
     ran = command("distill", "--resume", run)

@@ -101,6 +101,11 @@ def newest(run: Path) -> Path:
     return place.resolve()
 
 
+def has_saved(run: Path) -> bool:
+    """Whether the run came to its first checkpoint; the newest may be lost since."""
+    return (run / LAST).is_symlink()
+
+
 def load(folder: Path) -> Saved:
     """What `save` wrote beside the student, which `open_student` reads."""
     verify(folder)

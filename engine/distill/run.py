@@ -120,7 +120,7 @@ def prepare(
     """
     if not resume and (run / DISPATCH).exists():
         raise EngineError(f"{run}: found a run, expected another folder, or --resume {run}")
-    place = checkpoint.newest(run) if resume else None
+    place = checkpoint.newest(run) if resume and checkpoint.has_saved(run) else None
     recipe, path = plan.recipe, Path(plan.student)
     student = open_student(place or path, seed=recipe.seed)
     size = student.config.vocabulary_size
@@ -137,7 +137,7 @@ def prepare(
     folder = tokenizer_folder(place or path, Path(plan.data))
     if folder is not None:
         _check_tokens(folder, teacher, data)
-    allowed = plan.allow_mirror or resume  # where it was looked at when the run began
+    allowed = plan.allow_mirror or place is not None  # where it was looked at when the run began
     mirror = refuse_mirror(teacher, student, path, recipe.steps, allowed=allowed)
     saved = checkpoint.load(place) if place else None
     ready = Ready(plan, teacher, student, data, held_out, mirror, saved, folder)

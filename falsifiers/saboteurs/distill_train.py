@@ -545,6 +545,11 @@ def run_written_over(plant):
     plant("engine.distill.run.prepare", fault)
 
 
+def early_end_is_the_end(plant):
+    """A run that ended before its first checkpoint can neither be begun nor resumed."""
+    plant("engine.distill.checkpoint.has_saved", lambda has_saved: lambda run: True)
+
+
 def resume_believes(plant):
     """A run goes on with whatever it finds."""
     plant("engine.distill.run._require_same", lambda same: lambda run, ready: None)
