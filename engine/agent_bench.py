@@ -108,13 +108,16 @@ class Records:
             record = Record(**found)
         except (OSError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise FormatError(f"{path}: found {error}, expected a transcript") from error
+        self._require_run(path, there)
+        return record
+
+    def _require_run(self, path: Path, there: Mapping[str, Any]) -> None:
         for name in sorted(self.run.keys() | there.keys()):
             if self.run.get(name) != there.get(name):
                 raise FormatError(
                     f"{path}: found {name} {there.get(name)!r:.80}, expected "
                     f"{self.run.get(name)!r:.80} as in this run; choose another --out"
                 )
-        return record
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ class Bench:
     def attempt(self, task: Task, began: float) -> Record:
         """One task from its first message to its verdict."""
         here = self.clock()
-        messages, tokens = opening(task), []
+        messages = opening(task)
+        tokens: list[int | None] = []
         try:
             outcome, reason = self._converse(task, messages, tokens, began)
         except Spent as error:

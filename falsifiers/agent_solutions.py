@@ -293,3 +293,12 @@ python replay.py
         "```run\npython walk.py 1729 | tail -n 1 > answer.txt\n```\n```done\n```",
     ],
 }
+
+# The same change everywhere, also where it is not to be.
+OVERDONE = {
+    "replace-name": "sed -i 's/get_user/find_user/g' users/*.py test_users.py README.md",
+    "replace-header": "sed -i 's/Copyright 2023 Acme/Copyright 2023-2025 Acme Ltd/' "
+    "$(find src -name '*.py')",
+    "replace-spelling": "sed -i 's/colour/color/g' themes/*.json theme.py CHANGES.md",
+    "replace-print": "sed -i 's/print/log/; 1i from jobs.log import log' jobs/[cfs]*.py",
+}

@@ -241,9 +241,10 @@ def left(report: Mapping[str, Any] | None) -> Left:
 
 
 def _files(found: Any) -> Mapping[str, str] | None:
-    pairs = found.items() if isinstance(found, dict) else [("", None)]
-    sound = all(isinstance(text, str) and is_inside(path) for path, text in pairs)
-    return dict(pairs) if sound else None
+    if not isinstance(found, dict):
+        return None
+    sound = all(is_inside(path) and isinstance(text, str) for path, text in found.items())
+    return found if sound else None
 
 
 def is_inside(path: Any) -> bool:
