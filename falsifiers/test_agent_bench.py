@@ -28,8 +28,8 @@ from engine.agent.task import Task
 from engine.agent.tasks import TASKS
 from engine.errors import EngineError
 from engine.evaluation import sandbox as sandboxing
+from engine.evaluation.sandbox import WHOLE, Left, Limits, Sandbox
 from engine.evaluation.sandbox import Command as Line
-from engine.evaluation.sandbox import Left, Limits, Sandbox
 from falsifiers.agent_cases import CHEATS, COMMANDS, DONE, Late, Scripted, cheating, endless
 from falsifiers.agent_solutions import OVERDONE, SOLUTIONS
 from falsifiers.in_process import Command, Ran
@@ -125,8 +125,7 @@ def worked(task: Task, reply: str, room: Sandbox) -> dict[str, str]:
 
 @pytest.mark.falsifies("F-AGENT-BENCH-002")
 def test_who_does_not_solve_a_task_does_not_pass_it(observe, command, tmp_path):
-    sayings = {"idle": shrug, "lying": boast}
-    sayings |= {f"cheating {n}": cheating(number, n) for n in range(2)}
+    sayings = {"idle": shrug, "lying": boast, "cheating": cheating(number)}
     passed: dict[str, int] = {}
     for name, say in sayings.items():
         with student(say) as seen:
@@ -136,29 +135,36 @@ def test_who_does_not_solve_a_task_does_not_pass_it(observe, command, tmp_path):
         observe("attempted", found["attempted"])
         observe("asked", len(seen.asked))
     print(passed)
-    observe("solved_by_the_idle", passed.pop("idle"))
-    observe("solved_by_the_lying", passed.pop("lying"))
-    observe("solved_by_cheats", sum(passed.values()))
+    observe("solved_by_the_idle", passed["idle"])
+    observe("solved_by_the_lying", passed["lying"])
+    observe("solved_by_the_cheating", passed["cheating"])
     observe("cheats", len(CHEATS))
 
 
 @pytest.mark.falsifies("F-AGENT-BENCH-003")
 def test_what_a_student_runs_is_contained(observe, tmp_path, monkeypatch):
     monkeypatch.setenv("TOKEN", SECRET)
-    with outside(tmp_path) as world, Sandbox(HOSTILE) as room, ThreadPoolExecutor(4) as pool:
-        ends = dict(zip(COMMANDS, pool.map(lambda c: tried(room, c, world), COMMANDS), strict=True))
-        left = [each for each, _ in ends.values()]
+    with (
+        outside(tmp_path) as world,
+        Sandbox(HOSTILE) as whole,
+        Sandbox(HOSTILE, tuple(each for each in WHOLE if each != "filter")) as unfiltered,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        tries = [(whole, name) for name in COMMANDS]
+        tries += [(unfiltered, name) for name in COMMANDS if name.startswith("connects")]
+        ends = list(pool.map(lambda each: tried(*each, world), tries))
         signs = world.signs()
     with Sandbox(ROOM) as room:
         honest = room.run(Line("python -m unittest 2>&1; echo made > made", {"a/b": "c"}))
         later = room.run(Line("(sleep 0.3; echo late > made) & echo early > made; sleep 0.1", {}))
         time.sleep(0.4)
-    got = [name for name, (each, _) in ends.items() if breached(each)]
-    print(*(f"{name}: {each.code} {each.output[-200:]!r}" for name, (each, _) in ends.items()))
+    told = [(name, each) for (_, name), (each, _) in zip(tries, ends, strict=True)]
+    got = [name for name, each in told if breached(each)]
+    print(*(f"{name}: {each.code} {each.output[-200:]!r}" for name, each in told), sep="\n")
     print("breaches:", got, signs)
     observe("breaches", len(got) + len(signs))
-    observe("commands", len(left))
-    observe("overrun", max(seconds for _, seconds in ends.values()) - HOSTILE.seconds)
+    observe("commands", len(ends))
+    observe("overrun", max(seconds for _, seconds in ends) - HOSTILE.seconds)
     observe("honest_failed", int(honest.files != {"a/b": "c", "made": "made\n"}))
     observe("honest_failed", int(later.files != {"made": "early\n"}))
 
@@ -180,32 +186,35 @@ def breached(left: Left) -> bool:
     return "GOT" in left.output or SECRET in f"{names}" or "link" in names or "kept" in names
 
 
+READ = "```run\ntrue\n```"
+FULL = Said(status=400, code="context_length_exceeded")
+# A student, of the known solution's replies, and what becomes of it.
+CUTS = [
+    (lambda known: endless, ("cut", "turns", 3)),
+    (lambda known: Scripted([READ, READ, READ, *known]), ("cut", "turns", 3)),
+    (lambda known: Scripted([READ, *known]), ("solved", "", 3)),
+    (lambda known: Late(3), ("cut", "a turn's seconds", 0)),
+    (
+        lambda known: Scripted([Said(text, tokens=11) for text in known]),
+        ("cut", "a turn's tokens", 1),
+    ),
+    (lambda known: Scripted([READ, FULL]), ("cut", "the context", 1)),
+    (lambda known: shrug, ("cut", "3 replies without a block", 3)),
+    (lambda known: Scripted(["```run\nsleep 5\n```", *known]), ("solved", "", 2)),
+]
+
+
 @pytest.mark.falsifies("F-AGENT-BENCH-004")
 def test_budgets_cut_and_what_is_cut_is_not_solved(observe, command, tmp_path):
-    first, whole = TASKS[0].name, SOLUTIONS[TASKS[0].name]
-    slowly = ["```run\ntrue\n```", *whole]
-    sleeping = ["```run\nsleep 5\n```", *whole]
-    counted = [Said(text, tokens=11) for text in whole]
-    full = Said(status=400, code="context_length_exceeded")
-    cases = [
-        ("turns", endless, ("--max-turns", 3), ("cut", "turns", 3)),
-        ("late", Scripted(slowly), ("--max-turns", 3), ("cut", "turns", 3)),
-        ("in time", Scripted(slowly), ("--max-turns", 4), ("solved", "", 4)),
-        ("slow", Late(2), ("--turn-seconds", 0.3), ("cut", "a turn's seconds", 0)),
-        ("tokens", Scripted(counted), ("--turn-tokens", 10), ("cut", "a turn's tokens", 1)),
-        ("context", Scripted([slowly[0], full]), (), ("cut", "the context", 1)),
-        ("silence", shrug, (), ("cut", "3 replies without a block", 3)),
-        ("sleep", Scripted(sleeping), ("--command-seconds", 0.8), ("solved", "", 4)),
-    ]
-    wrong, began = [], time.monotonic()
-    for name, say, flags, expected in cases:
-        with student(say) as seen:
-            bench(command, seen.url, tmp_path / name, "--fixtures", 1, *flags)
-        [row] = scores(tmp_path / name)["tasks"]
-        found = (row["outcome"], row["reason"], row["turns"])
-        wrong += [] if (row["task"], *found) == (first, *expected) else [(name, found)]
-        if "--turn-tokens" in flags:
-            wrong += [name] * (seen.asked[0]["max_tokens"] != flags[1])
+    names = [each.name for each in TASKS[: len(CUTS)]]
+    sayings = [say(SOLUTIONS[name]) for name, (say, _) in zip(names, CUTS, strict=True)]
+    flags = ("--max-turns", 3, "--turn-seconds", 1.5, "--turn-tokens", 10, "--command-seconds", 0.8)
+    began = time.monotonic()
+    with student(lambda messages: sayings[number(messages)](messages)) as seen:
+        bench(command, seen.url, tmp_path, "--fixtures", len(CUTS), "--workers", 4, *flags)
+    found = [(row["outcome"], row["reason"], row["turns"]) for row in scores(tmp_path)["tasks"]]
+    wrong = [a for a, (_, b) in zip(found, CUTS, strict=True) if a != b]
+    wrong += [each for each in seen.asked if each["max_tokens"] != 10]
     few = ("--fixtures", 3, "--max-turns", 8)
     with student(Late(0.2, "```run\ntrue\n```")) as seen:
         bench(command, seen.url, tmp_path / "wall", "--wall-seconds", 1, *few)
@@ -214,7 +223,7 @@ def test_budgets_cut_and_what_is_cut_is_not_solved(observe, command, tmp_path):
     print(wrong, found["outcomes"], seconds)
     observe("wrong", len(wrong) + (found["outcomes"] != {"cut: the run's seconds": 3}))
     observe("rate_of_the_cut", found["student_pass_rate"])
-    observe("cases", len(cases) + 1)
+    observe("cases", len(CUTS) + 1)
     observe("seconds", seconds)
 
 
@@ -270,15 +279,15 @@ def test_an_interrupted_run_goes_on_where_it_was(observe, command, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     codes, began = [], time.monotonic()
     with student(oracle) as seen:
-        codes.append(bench(command, seen.url, whole, "--fixtures", 4).code)
-    with interruptible(), student(pressed := Pressed(6)) as seen:
-        codes.append(bench(command, seen.url, cut, "--fixtures", 4).code)
+        codes.append(bench(command, seen.url, whole, "--fixtures", 3).code)
+    with interruptible(), student(pressed := Pressed(5)) as seen:
+        codes.append(bench(command, seen.url, cut, "--fixtures", 3).code)
     half = scores(cut)
     observe("rates_of_a_part", int(half["student_pass_rate"] is not None or half["complete"]))
     kept = {row["task"] for row in half["tasks"]}
     with student(resumed := Pressed(99)) as seen:
-        codes.append(bench(command, seen.url, cut, "--fixtures", 4).code)
-        codes.append(bench(command, seen.url, cut, "--fixtures", 4, "--max-turns", 7).code)
+        codes.append(bench(command, seen.url, cut, "--fixtures", 3).code)
+        codes.append(bench(command, seen.url, cut, "--fixtures", 3, "--max-turns", 7).code)
     expected = [0, 130, 0, 2]
     print(codes, kept, pressed.goals, resumed.goals)
     observe("wrong_exit_codes", sum(a != b for a, b in zip(codes, expected, strict=True)))

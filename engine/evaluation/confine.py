@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 NOBODY = 65534
+FREE = 0x70000000  # users from here on are given to nobody
 FLAGS = {"mount": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "network": 0x40000000}
 NEW_USER, NEW_PID, THREAD = 0x10000000, 0x20000000, 0x10000
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store")  # where shared libraries are
@@ -81,11 +82,11 @@ def confine(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None
                 raise Unconfined(f"{name}: {error}") from error
 
 
-def can_become_nobody() -> bool:
-    """Whether this process is root, in a namespace of users that has nobody in it."""
+def can_become(user: int) -> bool:
+    """Whether this process is root, in a namespace of users that has this one in it."""
     lines = Path("/proc/self/uid_map").read_text().splitlines()
     ranges = [tuple(map(int, line.split())) for line in lines]
-    mapped = any(first <= NOBODY < first + count for first, _, count in ranges)
+    mapped = any(first <= user < first + count for first, _, count in ranges)
     return os.geteuid() == 0 and mapped
 
 
@@ -184,8 +185,9 @@ def _privileges(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> 
     """No capabilities, none by running a program, and not root."""
     if plan["become_nobody"]:
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        user = plan["user"]
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
     none = struct.pack("=6I", *[0] * 6)
     _call("capset", struct.pack("=Ii", 0x20080522, 0), none)
     _call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)

@@ -129,9 +129,12 @@ def _judge(channel: int, base: str, parent: int) -> None:
     folder = os.path.join(base, str(os.getpid()))
     try:
         os.mkdir(folder, 0o700)
-        plan["become_nobody"] = confine.can_become_nobody()
+        plan["become_nobody"] = confine.can_become(confine.NOBODY)
+        plan["user"] = confine.NOBODY
+        if plan.get("programs") and confine.can_become(confine.FREE + os.getpid()):
+            plan["user"] = confine.FREE + os.getpid()  # whose processes nobody else counts
         if plan["become_nobody"] and "privileges" in plan["steps"]:
-            os.chown(folder, confine.NOBODY, confine.NOBODY)
+            os.chown(folder, plan["user"], plan["user"])
         report = _trial(channel, plan, folder)
     except (Unconfined, OSError) as error:
         report = {"error": f"{error}"}
@@ -146,7 +149,7 @@ def _trial(channel: int, plan: Mapping[str, Any], folder: str) -> dict[str, Any]
     trial = values.receive(channel)
     if "command" in trial:
         _end_after(plan["seconds"] + 2 * GRACE)
-        return {"left": candidate.carry_out(trial)}
+        return _carried_out(candidate, trial)
     _end_after(plan["seconds"] + GRACE)
     began = time.monotonic()
     reason = _reason(candidate, trial)
@@ -156,6 +159,13 @@ def _trial(channel: int, plan: Mapping[str, Any], folder: str) -> dict[str, Any]
         reason = f"its process ended: {ended}"
     passed = reason == ""
     return {"passed": passed, "reason": reason, "seconds": seconds, "exit_code": ended}
+
+
+def _carried_out(candidate: Candidate, command: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {"left": candidate.carry_out(command)}
+    except (Raised, values.Late, values.Closed, values.Malformed) as error:
+        return {"failed": f"{error or type(error).__name__}"}
 
 
 def _reason(candidate: Candidate, trial: Mapping[str, str]) -> str:

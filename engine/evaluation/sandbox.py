@@ -174,7 +174,7 @@ class Sandbox:
 
     def run(self, command: Command) -> Left:
         """Run a command, in processes that end with it, and read the folder after it."""
-        if self.steps != WHOLE:
+        if not {*WALLS} <= {*self.steps}:
             raise EngineError("sandbox: found no namespaces, expected them for a command")
         told = plan(self.limits, self.steps) | {"programs": True}
         return left(self._ask(told, {"command": command.line, "files": dict(command.files)}))
@@ -237,6 +237,8 @@ def left(report: Mapping[str, Any] | None) -> Left:
         case {"left": {"output": str(output), "code": int() | None as code, "files": files,
                        "left_out": list(names)}}:  # fmt: skip
             return Left(output, code, _files(files), tuple(map(str, names)))
+        case {"failed": str(reason)}:
+            return Left(f"the command was not carried out: {reason}")
     return Left("the command's process ended, or did not say what it left")
 
 
