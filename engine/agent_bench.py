@@ -196,10 +196,11 @@ class Bench:
                     return (SOLVED, "") if verdict.passed else (WRONG, verdict.reason)
                 files, said = perform(action, files, self.commands.run)
                 told.append(f"{action.kind} {action.path}".strip() + f":\n{said}")
+            told += [] if actions else [SILENT]
             silent = 0 if actions else silent + 1
             if silent == SILENCE:
                 raise Spent(f"{SILENCE} replies without a block")
-            messages.append({"role": "user", "content": readable("\n\n".join(told) or SILENT)})
+            messages.append({"role": "user", "content": readable("\n\n".join(told))})
         raise Spent("turns")
 
     def _reply(self, messages: Sequence[Mapping[str, str]], began: float) -> Reply:

@@ -26,7 +26,7 @@ import engine.model
 import engine.moe
 from engine.answer import Served
 from falsifiers.serving import NAME, booted, opened, ready
-from falsifiers.students import shrug, student
+from falsifiers.students import boast, student
 
 SYSTEM = "You are a helpful assistant."
 PROMPT = (
@@ -188,7 +188,7 @@ def test_the_agentic_bench_is_passed_by_the_model_and_not_by_an_idle_student(
     observe, gguf, tmp_path, monkeypatch
 ):
     observe.at("runtime", artifact=gguf)
-    with student(shrug) as seen:
+    with student(boast) as seen:
         idle = bench(seen.url, tmp_path / "idle", monkeypatch)
     observe("idle_student_pass_rate", idle["student_pass_rate"])
     observe("questions_to_the_idle_student", len(seen.asked))

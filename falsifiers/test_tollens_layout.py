@@ -41,8 +41,9 @@ LAYERS = {
         "evaluation.command evaluation.confine evaluation.values llama_child memory metrics "
         "triton_kernels",
         "agent.endpoint cache child config cursor disk distill.curves distill.loss_inputs "
-        "distill.recipe distill.stream distill.topk evaluation.estimate evaluation.judge evaluation.sandbox "
-        "evidence_card launch line quant refusal texts tokenizer tokenizer_json whole_folder",
+        "distill.recipe distill.stream distill.topk evaluation.estimate evaluation.judge "
+        "evaluation.sandbox evidence_card launch line quant refusal texts tokenizer "
+        "tokenizer_json whole_folder",
         "agent.task connection distill.data distill.losses distill.optimiser distill.vocabulary "
         "evaluation.problems gguf hf_config mixes peer quant_search request rope text weights",
         "agent.creations agent.edits agent.executions agent.protocol agent.repairs "
