@@ -25,9 +25,11 @@ from engine.agent.task import Task
 from engine.errors import EngineError, FormatError
 from engine.evaluation.estimate import wilson
 from engine.evaluation.problems import parse as parse_json
-from engine.evaluation.sandbox import Sandbox, Verdict
+from engine.evaluation.sandbox import Command, Left, Limits, Sandbox, Verdict
 
 SILENCE = 3  # replies in a row without a block, after which nobody waits for one
+MEMORY = 256 << 20  # bytes of each process that a student starts
+PROCESSES = 64
 SOLVED, WRONG, CUT_OFF = "solved", "wrong", "cut"
 
 
@@ -122,13 +124,12 @@ class Records:
 
 @dataclass(frozen=True)
 class Bench:
-    """Who is asked, with which fields of a request, by which budget, and in which rooms."""
+    """Who is asked, with which fields of a request, by which budget, and in which sandbox."""
 
     endpoint: Endpoint
     fields: Mapping[str, object]
     budget: Budget
-    commands: Sandbox
-    verifying: Sandbox
+    sandbox: Sandbox
     clock: Callable[[], float] = time.monotonic
 
     def run(self, records: Records, workers: int) -> Generator[Record, None, None]:
@@ -192,9 +193,9 @@ class Bench:
             actions = parse(reply.text)
             for action in actions:
                 if action.kind == "done":
-                    verdict = verify(task, files, self.verifying)
+                    verdict = verify(task, files, self.sandbox)
                     return (SOLVED, "") if verdict.passed else (WRONG, verdict.reason)
-                files, said = perform(action, files, self.commands.run)
+                files, said = perform(action, files, self._carry_out)
                 told.append(f"{action.kind} {action.path}".strip() + f":\n{said}")
             told += [] if actions else [SILENT]
             silent = 0 if actions else silent + 1
@@ -202,6 +203,10 @@ class Bench:
                 raise Spent(f"{SILENCE} replies without a block")
             messages.append({"role": "user", "content": readable("\n\n".join(told))})
         raise Spent("turns")
+
+    def _carry_out(self, command: Command) -> Left:
+        limits = Limits(self.budget.command_seconds, MEMORY, processes=PROCESSES)
+        return self.sandbox.run(command, limits)
 
     def _reply(self, messages: Sequence[Mapping[str, str]], began: float) -> Reply:
         left = self.budget.wall_seconds - (self.clock() - began)

@@ -20,8 +20,6 @@ EPILOG = (
     "Example: python -m engine bench-agent --url http://127.0.0.1:8000 --out bench "
     "--allow-code-execution"
 )
-MEMORY = 256 << 20  # bytes of each process that a student starts
-PROCESSES = 64
 PATIENCE = 10.0  # seconds for a check, and to be told which models there are
 
 
@@ -67,9 +65,8 @@ def bench_agent(
     fields |= {} if seed is None else {"seed": seed}
     about = {**fields, **vars(budget), "tasks": digest(TASKS)}
     records = Records(out, about, tasks)
-    limits = Limits(command_seconds, MEMORY, processes=PROCESSES)
-    with Sandbox.for_commands(limits) as commands, Sandbox(Limits(PATIENCE)) as verifying:
-        bench = Bench(endpoint, fields, budget, commands, verifying)
+    with Sandbox.for_commands(Limits(PATIENCE)) as sandbox:
+        bench = Bench(endpoint, fields, budget, sandbox)
         try:
             whole = _watch(bench.run(records, workers), len(tasks), len(records.found))
         finally:

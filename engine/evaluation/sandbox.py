@@ -172,11 +172,14 @@ class Sandbox:
         """Run the candidate and the check, in processes that end with it."""
         return decide(self._ask(plan(self.limits, self.steps), vars(trial)))
 
-    def run(self, command: Command) -> Left:
-        """Run a command, in processes that end with it, and read the folder after it."""
+    def run(self, command: Command, limits: Limits | None = None) -> Left:
+        """Run a command, in processes that end with it, and read the folder after it.
+
+        `limits` are its own, if they are not the sandbox's.
+        """
         if not {*WALLS} <= {*self.steps}:
             raise EngineError("sandbox: found no namespaces, expected them for a command")
-        told = plan(self.limits, self.steps) | {"programs": True}
+        told = plan(limits or self.limits, self.steps) | {"programs": True}
         return left(self._ask(told, {"command": command.line, "files": dict(command.files)}))
 
     def _ask(

@@ -46,7 +46,9 @@ def agent_verifier_in_the_students_folder(plant):
 
 def _after_the_command(plant, line):
     def fault(run):
-        return lambda self, command: run(self, replace(command, line=f"{command.line}\n{line}"))
+        return lambda self, command, *limits: run(
+            self, replace(command, line=f"{command.line}\n{line}"), *limits
+        )
 
     plant("engine.evaluation.sandbox.Sandbox.run", fault)
 
