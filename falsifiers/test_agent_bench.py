@@ -235,8 +235,9 @@ def mixed(messages: Messages) -> str:
 @pytest.mark.falsifies("F-AGENT-BENCH-005")
 def test_scores_are_of_all_tasks_and_transcripts_are_what_was_said(observe, command, tmp_path):
     with student(mixed) as seen:
-        bench(command, seen.url, tmp_path, "--fixtures", 5, "--max-turns", 4)
+        ran = bench(command, seen.url, tmp_path, "--fixtures", 5, "--max-turns", 4, "--json", "-")
     found = scores(tmp_path)
+    observe("json_differs", int(json.loads(ran.out) != found))
     rate, (low, high) = found["student_pass_rate"], found["interval_95"]
     ends = [abs((0.2 - p) ** 2 - 1.959963984540054**2 * p * (1 - p) / 5) for p in (low, high)]
     observe("rate_off_by", abs(rate - 0.2))

@@ -118,7 +118,8 @@ def _run(line: str, files: Files, run: Run) -> tuple[Files, str]:
     left = run(Command(line, files))
     told = shortened(left.output)
     told += "" if told.endswith("\n") or not told else "\n"
-    told += "out of time" if left.code is None else f"exit code {left.code}"
+    late = "no exit code" if left.files is None else "out of time"
+    told += late if left.code is None else f"exit code {left.code}"
     if left.left_out:
         told += f"\nnot kept, as no plain files: {', '.join(left.left_out)}"
     if left.files is None:

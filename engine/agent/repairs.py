@@ -13,6 +13,7 @@ LEAP = '''
     def is_leap(year):
         return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     '''
+RULE = "return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)"
 YEARS = task(
     "test-years",
     """years.py is right: a year is a leap year if 4 divides it, but of the hundreds only those that
@@ -47,11 +48,11 @@ YEARS = task(
             """,
         ),
         wrong=(
-            "def is_leap(year): return year % 4 == 0",
-            "def is_leap(year): return year % 4 == 0 and year % 100 != 0",
-            "def is_leap(year): return year in (1900, 2000, 2024)",
-            "def is_leap(year): return year in (2000, 2023, 2024)",
-            "def is_leap(year): return year == 2000",
+            LEAP.replace(RULE, "return year % 4 == 0"),
+            LEAP.replace(RULE, "return year % 4 == 0 and year % 100 != 0"),
+            LEAP.replace(RULE, "return year in (1900, 2000, 2024)"),
+            LEAP.replace(RULE, "return year in (2000, 2023, 2024)"),
+            LEAP.replace(RULE, "return year == 2000"),
         ),
     ),
 )
@@ -62,6 +63,7 @@ BOUNDS = '''
     def clamp(number, low, high):
         return max(low, min(number, high))
     '''
+RANGE = "return max(low, min(number, high))"
 CLAMP = task(
     "test-clamp",
     """bounds.clamp(number, low, high) is right: it gives the number, or the bound that it is
@@ -95,10 +97,10 @@ CLAMP = task(
             """,
         ),
         wrong=(
-            "def clamp(number, low, high): return max(low, number)",
-            "def clamp(number, low, high): return min(high, number)",
-            "def clamp(number, low, high): return low if number < high else high",
-            "def clamp(number, low, high): return max(number, min(low, high))",
+            BOUNDS.replace(RANGE, "return max(low, number)"),
+            BOUNDS.replace(RANGE, "return min(high, number)"),
+            BOUNDS.replace(RANGE, "return low if number < high else high"),
+            BOUNDS.replace(RANGE, "return max(number, min(low, high))"),
         ),
     ),
 )
