@@ -31,6 +31,7 @@ from engine.tokenizer import Tokenizer
 LATER = {
     "trace": "cli_trace:trace",
     "bench": "cli_bench:bench",
+    "bench-agent": "cli_agent:bench_agent",
     "inspect": "cli_tools",
     "fixture": "cli_tools",
     "corpus": "cli_corpus:corpus",

@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import MofNCompleteColumn, ProgressColumn, Task
-from rich.text import Text
+from rich.progress import MofNCompleteColumn
 
 from engine.checkpoint import open_checkpoint
-from engine.cli_options import Device, JsonFile, RouteName, check_json, open_route, put, to_json
-from engine.cli_progress import progress
+from engine.cli_options import (
+    Device,
+    JsonFile,
+    RouteName,
+    check_json,
+    open_route,
+    put,
+    require_permission,
+    to_json,
+)
+from engine.cli_progress import Rate, progress
 from engine.errors import EngineError, FormatError, naming
 from engine.evaluation.completing import Completer, Drawing
 from engine.evaluation.humaneval import Complete, Score, run, score
@@ -72,7 +80,7 @@ def humaneval(
     as this user: take the file from where you trust it.
     """
     check_json(json_to)
-    require_permission(allow_code_execution)
+    require_permission("eval humaneval", allow_code_execution)
     source = model or completions
     if source is None or (model and completions):
         raise EngineError("--model, --completions: found both or neither, expected one of them")
@@ -107,22 +115,6 @@ def _watch(source: Generator[int, None, None], total: int) -> bool:
     except KeyboardInterrupt:
         return False
     return True
-
-
-class Rate(ProgressColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-
-def require_permission(allowed: bool) -> None:
-    """Refuse to run anything that was not asked for."""
-    if not allowed:
-        raise EngineError(
-            "eval humaneval runs code that a model wrote: found no --allow-code-execution, "
-            "expected it to say that you want that on this machine"
-        )
 
 
 def open_completer(path: Path, drawing: Drawing, device: str, route: str) -> Complete:

@@ -49,6 +49,15 @@ def check_json(path: Path | None) -> None:
         raise EngineError(f"--json: found {path}, expected a name that ends in .json, or -")
 
 
+def require_permission(command: str, allowed: bool) -> None:
+    """Refuse to run anything that was not asked for."""
+    if not allowed:
+        raise EngineError(
+            f"{command} runs code that a model wrote: found no --allow-code-execution, "
+            "expected it to say that you want that on this machine"
+        )
+
+
 def put(json_to: Path | None, json_text: str, table: Iterable[str]) -> None:
     """The table on stdout and the JSON in its file; the JSON alone where it goes to stdout."""
     if json_to is None or not _is_stdout(json_to):

@@ -10,13 +10,11 @@ import logging
 import runpy
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +27,7 @@ import engine.moe
 from engine.answer import Served
 from falsifiers.embedded import trained_gguf
 from falsifiers.serving import NAME, booted, opened, ready
+from falsifiers.students import boast, student
 
 SYSTEM = "You are a helpful assistant."
 PROMPT = (
@@ -196,16 +195,18 @@ def test_the_agentic_bench_is_passed_by_the_model_and_not_by_an_idle_student(
     observe, gguf, tmp_path, monkeypatch
 ):
     observe.at("runtime", artifact=gguf)
-    with idle_student() as (idle_url, asked):
-        idle = bench(idle_url, tmp_path / "idle", monkeypatch)
+    with student(boast) as seen:
+        idle = bench(seen.url, tmp_path / "idle", monkeypatch)
     observe("idle_student_pass_rate", idle["student_pass_rate"])
-    observe("questions_to_the_idle_student", len(asked))
-    assert asked and not idle["student_pass_rate"], "the control fails, so hours would be wasted"
+    observe("questions_to_the_idle_student", len(seen.asked))
+    assert seen.asked and not idle["student_pass_rate"], "the control fails: hours would be wasted"
     with endpoint(gguf) as served_url:
         scores = bench(served_url, tmp_path / "model", monkeypatch)
     observe("student_pass_rate", scores["student_pass_rate"])
     observe("fixtures", scores["fixtures"])
     observe.attach(tmp_path / "model" / "scores.json")
+    for transcript in sorted((tmp_path / "model" / "transcripts").glob("*.json")):
+        observe.attach(transcript)
 
 
 @contextmanager
@@ -220,40 +221,11 @@ def endpoint(gguf: Path) -> Iterator[str]:
         process.terminate()
 
 
-@contextmanager
-def idle_student() -> Iterator[tuple[str, list[str]]]:
-    """An endpoint that answers every question with the same shrug, and what it was asked."""
-    asked: list[str] = []
-    message = {"role": "assistant", "content": "I do not know."}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-
-    class Shrug(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 (http.server's name)
-            asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            said = {"id": "0", "object": "chat.completion", "created": 0, "model": NAME}
-            data = json.dumps(said | {"choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Shrug) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        server.shutdown()
-        thread.join()
-
-
 def bench(url: str, out: Path, monkeypatch) -> dict[str, float]:
     """The scores of `python -m engine bench-agent`, run in this process so that faults reach it."""
     budgets = ["--fixtures", "20", "--max-turns", "20", "--wall-seconds", "3600"]
     command = ["engine", "bench-agent", "--url", url, *budgets, "--out", str(out)]
+    command.append("--allow-code-execution")
     monkeypatch.setattr(sys, "argv", command)
     try:
         runpy.run_module("engine", run_name="__main__")

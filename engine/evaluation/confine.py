@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 NOBODY = 65534
+FREE = 0x70000000  # users from here on are given to nobody
 FLAGS = {"mount": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "network": 0x40000000}
 NEW_USER, NEW_PID, THREAD = 0x10000000, 0x20000000, 0x10000
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store")  # where shared libraries are
+PROGRAMS = ("/bin",)  # what a shell needs besides
+NOWHERE = "/dev/null"
 TEMPORARY = "/tmp"  # inside: the one place to write
 NO_SUID, NO_DEVICES, PRIVATE, RECURSIVE, BIND, DETACH = 2, 4, 1 << 18, 1 << 14, 1 << 12, 2
 READ_ONLY = 1
@@ -45,7 +48,10 @@ REFUSED: Mapping[str, tuple[int, int, tuple[int, ...]]] = {
         + (424, 425, 428, 429, 430, 434, 438, 440, 442),
     ),
 }
+# What starting and ending programs takes; without a namespace of processes it would reach others.
+STARTING = {"x86_64": {57, 58, 59, 62, 200, 234}, "aarch64": {129, 130, 131, 221}}
 CLONE3, MOUNT_SETATTR = 435, 442
+SPACES = 0x7E020000  # clone's flags for namespaces
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050001, 0x80000000  # refuse: EPERM
 UNKNOWN_CALL = 0x00050026  # ENOSYS, on which the C library falls back on clone
@@ -76,11 +82,11 @@ def confine(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None
                 raise Unconfined(f"{name}: {error}") from error
 
 
-def can_become_nobody() -> bool:
-    """Whether this process is root, in a namespace of users that has nobody in it."""
+def can_become(user: int) -> bool:
+    """Whether this process is root, in a namespace of users that has this one in it."""
     lines = Path("/proc/self/uid_map").read_text().splitlines()
     ranges = [tuple(map(int, line.split())) for line in lines]
-    mapped = any(first <= NOBODY < first + count for first, _, count in ranges)
+    mapped = any(first <= user < first + count for first, _, count in ranges)
     return os.geteuid() == 0 and mapped
 
 
@@ -130,7 +136,8 @@ def _root(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None:
     _mount("tmpfs", folder, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
     libraries = os.path.dirname(os.__file__)
     shown: list[str] = []
-    for path in (*SYSTEM, sys.base_prefix, libraries):
+    programs = PROGRAMS if plan.get("programs") else ()
+    for path in (*SYSTEM, *programs, sys.base_prefix, libraries):
         inside = folder + path
         if any(os.path.commonpath([path, each]) == each for each in shown):
             continue
@@ -141,6 +148,8 @@ def _root(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None:
             _mount(path, inside, None, BIND | RECURSIVE)
             _protect(inside, RECURSIVE)
             shown.append(path)
+    if programs:
+        _show_nowhere(folder + NOWHERE)
     os.mkdir(folder + TEMPORARY)
     size = f"size={plan['folder_bytes']},nr_inodes=4096,mode=1777"
     _mount("tmpfs", folder + TEMPORARY, "tmpfs", NO_SUID | NO_DEVICES, size)
@@ -149,6 +158,13 @@ def _root(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None:
     _call("syscall", PIVOT_ROOT[platform.machine()], b".", b".")
     _call("umount2", b".", DETACH)
     os.chdir(TEMPORARY)
+
+
+def _show_nowhere(inside: str) -> None:
+    """The one device that programs take for granted."""
+    os.mkdir(os.path.dirname(inside))
+    os.close(os.open(inside, os.O_CREAT))
+    _mount(NOWHERE, inside, None, BIND)
 
 
 def _protect(path: str, recursive: int) -> None:
@@ -169,8 +185,9 @@ def _privileges(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> 
     """No capabilities, none by running a program, and not root."""
     if plan["become_nobody"]:
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        user = plan["user"]
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
     none = struct.pack("=6I", *[0] * 6)
     _call("capset", struct.pack("=Ii", 0x20080522, 0), none)
     _call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
@@ -178,11 +195,20 @@ def _privileges(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> 
 
 
 def _filter(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None:
-    """Refuse system calls that a function from arguments to a value never needs."""
+    """Refuse system calls that a function from arguments to a value never needs.
+
+    Where the plan has programs, those that start and end them are let through.
+    """
     machine = platform.machine()
     if machine not in REFUSED:
         raise OSError(f"found the machine {machine}, expected one of {', '.join(REFUSED)}")
-    code = b"".join(struct.pack("=HBBI", *each) for each in _program(*REFUSED[machine]))
+    architecture, clone, refused = REFUSED[machine]
+    if plan.get("programs"):
+        refused = tuple(each for each in refused if each not in STARTING[machine])
+        lines = _program(architecture, clone, refused, (0, 1, SPACES))
+    else:
+        lines = _program(architecture, clone, refused, (1, 0, THREAD))
+    code = b"".join(struct.pack("=HBBI", *each) for each in lines)
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     _call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
@@ -190,16 +216,19 @@ def _filter(plan: Mapping[str, Any], keep: Collection[int], folder: str) -> None
 
 
 def _program(
-    architecture: int, clone: int, refused: tuple[int, ...]
+    architecture: int, clone: int, refused: tuple[int, ...], cloning: tuple[int, int, int]
 ) -> list[tuple[int, int, int, int]]:
-    """BPF: (code, jump if true, jump if false, number) of each instruction."""
+    """BPF: (code, jump if true, jump if false, number) of each instruction.
+
+    `cloning` looks at clone's flags and jumps over the refusal where they may be.
+    """
     load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
     made = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give, 0, 0, KILL)]
     made += [(load, 0, 0, 0), (at_least, 0, 1, 0x40000000), (give, 0, 0, REFUSE)]  # x32's calls
     for number in refused:
         made += [(equal, 0, 1, number), (give, 0, 0, REFUSE)]
     made += [(equal, 0, 1, CLONE3), (give, 0, 0, UNKNOWN_CALL)]
-    made += [(equal, 0, 3, clone), (load, 0, 0, 16), (any_bit, 1, 0, THREAD)]  # its flags
+    made += [(equal, 0, 3, clone), (load, 0, 0, 16), (any_bit, *cloning)]  # its flags
     made += [(give, 0, 0, REFUSE), (give, 0, 0, ALLOW)]
     return made
 

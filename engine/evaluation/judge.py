@@ -4,7 +4,9 @@ Started as a small Python of its own with nothing in its environment. For each t
 judge; the judge forks the candidate's process, confines it, and only then is told the check. The
 check runs in the judge: what it calls is a stand-in that sends the arguments through a pipe and
 gets plain values back. So a candidate can answer as well or as badly as it likes, and nothing that
-it does in its process says how that was judged. Knows the standard library only.
+it does in its process says how that was judged. A command instead of a trial is not judged at all:
+its process is asked to carry it out, and what that says is handed on. Knows the standard library
+only.
 """
 
 import gc
@@ -18,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.evaluation import confine, values
+from engine.evaluation.command import carry_out
 from engine.evaluation.confine import Unconfined
 
 STARTING = 10  # seconds that confining may take
@@ -58,6 +61,12 @@ class Candidate:
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         asked = {"args": values.encode(list(args)), "keywords": values.encode(keywords)}
         values.send(self._ask, asked)
+        return values.decode(self._answer().get("value"))
+
+    def carry_out(self, command: Mapping[str, Any]) -> Any:
+        """What it says that the command left."""
+        self._deadline = time.monotonic() + self._seconds + GRACE
+        values.send(self._ask, command)
         return values.decode(self._answer().get("value"))
 
     def _answer(self) -> dict[str, Any]:
@@ -120,9 +129,12 @@ def _judge(channel: int, base: str, parent: int) -> None:
     folder = os.path.join(base, str(os.getpid()))
     try:
         os.mkdir(folder, 0o700)
-        plan["become_nobody"] = confine.can_become_nobody()
+        plan["become_nobody"] = confine.can_become(confine.NOBODY)
+        plan["user"] = confine.NOBODY
+        if plan.get("programs") and confine.can_become(confine.FREE + os.getpid()):
+            plan["user"] = confine.FREE + os.getpid()  # whose processes nobody else counts
         if plan["become_nobody"] and "privileges" in plan["steps"]:
-            os.chown(folder, confine.NOBODY, confine.NOBODY)
+            os.chown(folder, plan["user"], plan["user"])
         report = _trial(channel, plan, folder)
     except (Unconfined, OSError) as error:
         report = {"error": f"{error}"}
@@ -135,6 +147,9 @@ def _trial(channel: int, plan: Mapping[str, Any], folder: str) -> dict[str, Any]
     """Confine a process, then read the trial, so that no candidate has the check in its memory."""
     candidate = Candidate(plan, folder)
     trial = values.receive(channel)
+    if "command" in trial:
+        _end_after(plan["seconds"] + 2 * GRACE)
+        return _carried_out(candidate, trial)
     _end_after(plan["seconds"] + GRACE)
     began = time.monotonic()
     reason = _reason(candidate, trial)
@@ -144,6 +159,13 @@ def _trial(channel: int, plan: Mapping[str, Any], folder: str) -> dict[str, Any]
         reason = f"its process ended: {ended}"
     passed = reason == ""
     return {"passed": passed, "reason": reason, "seconds": seconds, "exit_code": ended}
+
+
+def _carried_out(candidate: Candidate, command: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {"left": candidate.carry_out(command)}
+    except (Raised, values.Late, values.Closed, values.Malformed) as error:
+        return {"failed": f"{error or type(error).__name__}"}
 
 
 def _reason(candidate: Candidate, trial: Mapping[str, str]) -> str:
@@ -183,6 +205,9 @@ def _work(questions: int, answers: int, plan: Mapping[str, Any], folder: str) ->
         return
     values.send(answers, {})
     asked = values.receive(questions)
+    if "command" in asked:
+        _say(answers, lambda: carry_out(asked, plan["seconds"]))
+        return
     names: dict[str, Any] = {"__name__": "__candidate__"}
     _say(answers, lambda: exec(compile(asked["program"], "candidate", "exec"), names))
     function = names.get(asked["entry_point"])

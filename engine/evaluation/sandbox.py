@@ -4,7 +4,8 @@ Knows policy: which limits and which walls; `engine.evaluation.judge` and `confi
 other processes. It needs Linux. Where the kernel lets this user make namespaces, a candidate sees
 no file but the system's libraries, no network and no other process. Where it does not, the filter
 of system calls still holds off network, programs, signals and new processes, but files are as
-open to it as to this user: that is refused unless it is asked for.
+open to it as to this user: that is refused unless it is asked for. Commands, which start programs,
+run behind all walls only.
 """
 
 import math
@@ -72,6 +73,27 @@ class Verdict:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Command:
+    """A line for the shell, and the files of the folder that it runs in."""
+
+    line: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a command left, by the word of the process that ran it.
+
+    `files` are None where they cannot be taken: the folder is then to stay as it was.
+    """
+
+    output: str
+    code: int | None = None  # None where it did not end in time
+    files: Mapping[str, str] | None = None
+    left_out: tuple[str, ...] = ()
+
+
 class Sandbox:
     """Judges candidates, several at once if several threads ask; to be closed.
 
@@ -113,6 +135,23 @@ class Sandbox:
             raise EngineError(f"sandbox: found that the kernel refuses {trouble}, expected it")
         return sandbox
 
+    @classmethod
+    def for_commands(cls, limits: Limits) -> "Sandbox":
+        """One in which a command was tried; `EngineError` says what the kernel refuses."""
+        sandbox = cls(limits)
+        try:
+            said = sandbox.run(Command("python -c 'print(6 * 7)'", {})).output
+            trouble = None if said == "42\n" else f"a trial ({said.strip():.80})"
+        except EngineError as error:
+            trouble = f"{error}".removeprefix("sandbox: ")
+        if trouble is None:
+            return sandbox
+        sandbox.close()
+        raise EngineError(
+            f"sandbox: found that the kernel refuses {trouble}; expected namespaces, without which "
+            "no command of a model runs; run as root or allow user namespaces"
+        )
+
     @property
     def statement(self) -> str:
         """What a candidate is kept from, in one line."""
@@ -131,6 +170,21 @@ class Sandbox:
 
     def judge(self, trial: Trial) -> Verdict:
         """Run the candidate and the check, in processes that end with it."""
+        return decide(self._ask(plan(self.limits, self.steps), vars(trial)))
+
+    def run(self, command: Command, limits: Limits | None = None) -> Left:
+        """Run a command, in processes that end with it, and read the folder after it.
+
+        `limits` are its own, if they are not the sandbox's.
+        """
+        if not {*WALLS} <= {*self.steps}:
+            raise EngineError("sandbox: found no namespaces, expected them for a command")
+        told = plan(limits or self.limits, self.steps) | {"programs": True}
+        return left(self._ask(told, {"command": command.line, "files": dict(command.files)}))
+
+    def _ask(
+        self, told: Mapping[str, Any], question: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs, self._turn:
@@ -138,12 +192,14 @@ class Sandbox:
                     socket.send_fds(self._control, [b"j"], [theirs.fileno()])
                 except OSError as error:
                     raise EngineError("sandbox: found that it ended, expected it to run") from error
-            return decide(self._report(ours.fileno(), trial))
+            return self._report(ours.fileno(), told, question)
 
-    def _report(self, channel: int, trial: Trial) -> Mapping[str, Any] | None:
+    def _report(
+        self, channel: int, told: Mapping[str, Any], question: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         try:
-            values.send(channel, plan(self.limits, self.steps))
-            values.send(channel, vars(trial))
+            values.send(channel, told)
+            values.send(channel, question)
         except values.Closed:
             pass  # it may have said why before it ended
         try:
@@ -174,6 +230,32 @@ def decide(report: Mapping[str, Any] | None) -> Verdict:
         raise EngineError(f"sandbox: {report['error']}")
     passed, reason = report.get("passed") is True, f"{report.get('reason')}"
     return Verdict(passed, reason, float(report.get("seconds", math.nan)))
+
+
+def left(report: Mapping[str, Any] | None) -> Left:
+    """From a command's report, of which no word need be true; None where nothing was said."""
+    if report is not None and "error" in report:
+        raise EngineError(f"sandbox: {report['error']}")
+    match report:
+        case {"left": {"output": str(output), "code": int() | None as code, "files": files,
+                       "left_out": list(names)}}:  # fmt: skip
+            return Left(output, code, _files(files), tuple(map(str, names)))
+        case {"failed": str(reason)}:
+            return Left(f"the command was not carried out: {reason}")
+    return Left("the command's process ended, or did not say what it left")
+
+
+def _files(found: Any) -> Mapping[str, str] | None:
+    if not isinstance(found, dict):
+        return None
+    sound = all(is_inside(path) and isinstance(text, str) for path, text in found.items())
+    return found if sound else None
+
+
+def is_inside(path: Any) -> bool:
+    """Whether it is the path of a file below the folder, written in the shortest way."""
+    parts = path.split("/") if isinstance(path, str) else [""]
+    return "\0" not in str(path) and not any(part in ("", ".", "..") for part in parts)
 
 
 def plan(limits: Limits, steps: tuple[str, ...]) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def score_of_what_is_there(plant):
 
 def runs_without_being_allowed(plant):
     """Nobody has to say that code may run."""
-    plant("engine.cli_eval.require_permission", lambda require: lambda allowed: None)
+    plant("engine.cli_eval.require_permission", lambda require: lambda *_: None)
 
 
 def problems_not_compiled(plant):

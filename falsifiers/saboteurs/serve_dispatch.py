@@ -1,4 +1,4 @@
-"""Faults in the server and in how it comes to the right feed-forward; and in the agentic bench."""
+"""Faults in the server and in how it comes to the right feed-forward."""
 
 from dataclasses import replace
 
@@ -154,13 +154,3 @@ def usage_counts_characters(plant):
 def usage_counts_chunks(plant):
     """The usage counts pieces of text, of which there is one more than tokens: what is left."""
     _counted(plant, len)
-
-
-def agent_verifier_always_passes(plant):
-    """The bench's verifier says pass whatever the student left behind."""
-    plant("engine.agent_bench.verify", lambda verify: lambda *args, **kwargs: True)
-
-
-def agent_student_never_asked(plant):
-    """The bench answers for the student and sends nothing to the endpoint."""
-    plant("engine.agent_bench.ask", lambda ask: lambda *args, **kwargs: "")
