@@ -154,7 +154,7 @@ class KillResult(Strict):
     saboteur: str
     """The name of the planted fault."""
     outcome: Kill
-    """killed, survived or error."""
+    """What became of it."""
     reason: str
     """What the falsifier said under the fault."""
     digests: KillDigests
