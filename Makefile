@@ -20,7 +20,7 @@ LLAMA_CACHE = $(HOME)/.cache/tollens-$(shell (echo "$(LLAMA_CMAKE)"; \
 # Huge pages: some falsifiers fork hundreds of times, and a fork copies the page table.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help validate test oracles evidence clean
+.PHONY: help validate test oracles evidence docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test       lint, types, and every falsifier under every planted fault"
 	@echo "make oracles    add llama.cpp (built here) and triton, whose falsifiers are BLOCKED without"
 	@echo "make evidence   run everything and record what changed, to commit it"
+	@echo "make docs       build the documentation's site in build/site"
 	@echo "make clean      remove the virtual environment and the caches"
 
 $(READY):
@@ -55,6 +56,10 @@ test: $(READY)
 evidence: $(READY)
 	@env -u CI $(STEP) $(PYTEST) --sabotage --record=auto
 	@$(STEP) $(BIN)/tollens check
+
+docs: $(READY)
+	@$(STEP) $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "open build/site/index.html"
 
 clean:
 	rm -rf $(VENV) .tollens .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -4,6 +4,7 @@ Links are looked up in the HTML, without mkdocs: its own check is not the only o
 """
 
 import logging
+import warnings as python_warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -31,7 +32,9 @@ def build(folder: Path) -> list[str]:
     warnings, logger = Warnings(), logging.getLogger("mkdocs")
     logger.addHandler(warnings)
     try:
-        build_site(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
+        with python_warnings.catch_warnings():  # of mkdocs's own code
+            python_warnings.simplefilter("ignore")
+            build_site(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
     finally:
         logger.removeHandler(warnings)
     return warnings.said

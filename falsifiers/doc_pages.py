@@ -2,8 +2,8 @@
 
 A fenced block after a line that ends with a path in backticks and a colon is that file, or, in a
 block of `diff`, a change of it, whose parts are separated by lines of `@@`. In a block of `console`
-a line that starts with `$ ` is a command, up to where its quotes and backslashes end; what follows is
-what it printed. Everything is read through `text_of`.
+a line that starts with `$ ` is a command, up to where its quotes and backslashes end; what follows
+is what it printed. Everything is read through `text_of`.
 """
 
 import re
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FENCE = re.compile(r"( *)```(\w*) *")
+FENCE = re.compile(r"( *)(`{3,})([^`]*)")
 FILE = re.compile(r"`([\w./-]+\.\w+)`:$")
 
 
@@ -89,12 +89,12 @@ def blocks(page: str) -> Iterator[Block]:
     for number, line in enumerate(text_of(page).splitlines(), 1):
         fence = FENCE.fullmatch(line)
         if opened is None and fence:
-            opened, inside = (fence[1], fence[2], number), []
-        elif opened and fence and not fence[2]:
-            yield Block(opened[1], page, opened[2], before, tuple(inside))
+            opened, first, inside = fence, number, []
+        elif opened and fence and not fence[3].strip() and len(fence[2]) >= len(opened[2]):
+            yield Block(opened[3].strip(), page, first, before, tuple(inside))
             opened, before = None, ""
         elif opened:
-            inside.append(line.removeprefix(opened[0]))
+            inside.append(line.removeprefix(opened[1]))
         elif line.strip():
             before = line.strip()
 

@@ -31,7 +31,8 @@ def follow(page: str, folder: Path, not_run: Reasons, every_output: bool = False
     shell, reading, todo = Shell(folder), Reading(folder), list(steps(page))
     for step, following in itertools.zip_longest(todo, todo[1:]):
         if isinstance(step, Write):
-            _write(step, shell, reading)
+            if not why_not(step.path, not_run):
+                _write(step, shell, reading)
         elif reason := why_not(step.text, not_run):
             reading.listed.append(f"{step.at}: {step.text}: {reason}")
         else:

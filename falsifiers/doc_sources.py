@@ -48,8 +48,12 @@ def public(path: str) -> list[str]:
 
 
 def _assigned(path: str, name: str):
-    nodes = [node for node in _tree(path).body if isinstance(node, ast.Assign)]
-    return next(node.value for node in nodes if ast.unparse(node.targets[0]) == name)
+    """The value of a module's name, as the tree of its expression."""
+    nodes = [node for node in _tree(path).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    targets = {
+        ast.unparse(getattr(node, "target", None) or node.targets[0]): node for node in nodes
+    }
+    return targets[name].value
 
 
 def helps(name: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from mkdocs.structure.files import File, Files
 
 from reference.pages import PAGES, filled, generated
 
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#]+)\)")
 CODE = re.compile(r"`[^`]+`")
 
 
@@ -27,10 +28,21 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    r"""Code in a table: `\|` is how GitHub has a bar there, this Markdown wants the bar alone."""
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
+    r"""What GitHub's Markdown has otherwise.
+
+    In a table's code `\|` is a bar there, where this Markdown wants the bar alone. A link to a file
+    of the repository beside the pages leads nowhere on the site, so that its words are left.
+    """
     rows = (CODE.sub(_bars, line) if line[:1] == "|" else line for line in markdown.split("\n"))
-    return "\n".join(rows)
+    place = (Path(config.docs_dir) / page.file.src_uri).parent
+
+    def unlinked(link: re.Match[str]) -> str:
+        target = (place / link[2]).resolve()
+        beside = target.exists() and not target.is_relative_to(Path(config.docs_dir))
+        return link[1] if beside else link[0]
+
+    return LINK.sub(unlinked, "\n".join(rows))
 
 
 def _bars(code: re.Match[str]) -> str:
