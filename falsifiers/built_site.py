@@ -4,6 +4,7 @@ Links are looked up in the HTML, without mkdocs: its own check is not the only o
 """
 
 import logging
+import re
 import warnings as python_warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -11,6 +12,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from falsifiers.doc_pages import ROOT
+
+MARKDOWN = re.compile(r"^(- |\* |```)|\|---", re.MULTILINE)
 
 
 class Warnings(logging.Handler):
@@ -41,20 +44,40 @@ def build(folder: Path) -> list[str]:
 
 
 class Page(HTMLParser):
-    """The ids of a page, and where its links lead."""
+    """The ids of a page, where its links lead, and the text of its paragraphs without code."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.ids: set[str] = set()
         self.links: list[str] = []
+        self.paragraphs: list[str] = []
+        self.inside: set[str] = set()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside.add(tag)
+        if tag == "p":
+            self.paragraphs.append("")
         for name, value in attrs:
             if name == "id" and value:
                 self.ids.add(value)
             elif (tag, name) in (("a", "href"), ("img", "src")) and value:
                 self.links.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside.discard(tag)
+
+    def handle_data(self, data: str) -> None:
+        if "p" in self.inside and "code" not in self.inside:
+            self.paragraphs[-1] += data
+
+
+def unrendered(folder: Path) -> Iterator[str]:
+    """Paragraphs that hold Markdown: a list or table without the empty line before it, a fence."""
+    for file in folder.rglob("*.html"):
+        for text in Page(file.read_text("utf-8")).paragraphs:
+            if MARKDOWN.search(text):
+                yield f"{file.relative_to(folder)}: {text}"
 
 
 def dead_links(folder: Path) -> Iterator[str]:

@@ -51,6 +51,7 @@ def shown(found):
 def test_the_site_builds_and_every_link_leads_somewhere(observe, tmp_path):
     observe("warnings", shown(built_site.build(tmp_path)))
     observe("dead_links", shown(built_site.dead_links(tmp_path)))
+    observe("unrendered", shown(built_site.unrendered(tmp_path)))
     pages = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")}
     observe("unlisted_pages", shown(pages - {"404.html"} - built_site.listed(tmp_path)))
     observe("pages", len(pages))

@@ -79,7 +79,7 @@ def _type(said: Schema, parts: Schema) -> str:
 
 
 def _plain(said: Schema, parts: Schema) -> str:
-    kind = said["type"]
+    kind: str = said["type"]
     if kind == "array":
         inner = _type(said["items"], parts)
         return f"list of {PLURAL.get(said['items'].get('type'), inner)}"

@@ -54,7 +54,8 @@ def _entry(name: str, each: Any) -> Iterator[str]:
     if not callable(each):
         yield f"`{each!r:.200}`\n"
     elif isinstance(each, enum.EnumType):
-        yield f"{_text(each)}\n\n{', '.join(f'`{member}`' for member in each)}\n"
+        members: list[enum.Enum] = list(each)
+        yield f"{_text(each)}\n\n{', '.join(f'`{member}`' for member in members)}\n"
     elif name in FIELDS:
         yield f"{_text(each)}\n\nIts fields are on [a page of their own]({FIELDS[name]}).\n"
     elif name in MADE_ELSEWHERE:

@@ -27,6 +27,11 @@ def docs_page_not_listed(plant):
     plant("reference.pages.filled", fault)
 
 
+def docs_table_not_rendered(plant):
+    """A table follows its sentence without an empty line, which GitHub's Markdown allows."""
+    into_reference(plant, "reference/pytest.md", "\n\n| option", "\n| option")
+
+
 def docs_option_unknown(plant):
     """A page uses an option that does not exist."""
     after_a_page(plant, "docs/contracts.md", "\n```console\n$ tollens status --brief\n```\n")
