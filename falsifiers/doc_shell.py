@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,11 +26,12 @@ from falsifiers.doc_pages import ROOT, words
 
 SHELL = re.compile(r"[|&;<>*]|\$[A-Za-z({]")
 ASSIGNED = re.compile(r"[A-Z][A-Z0-9_]*=")
+PATIENCE = 120  # seconds; a command that waits for something is none to follow
 SCRIPTS = ("tollens", "pytest", "mkdocs")
 VARIES = (
     (re.compile(r"\b\d+\.\d+ ?s\b( \(\d+:\d+:\d+\))?"), "0 s"),
     (re.compile(r"\b\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?"), "DATE"),
-    (re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{7,64}\b"), "DIGEST"),
+    (re.compile(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{7,64}\b"), "DIGEST"),
     (re.compile(r"\b\d+\.\d+e-\d+"), "TINY"),
     (re.compile(r"={3,}"), "=="),
     (re.compile(r"-{3,}"), "--"),
@@ -72,13 +74,17 @@ class Shell:
         return printed
 
     def _spawn(self, command: list[str]) -> "tuple[int, Printed]":
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            return 124, Printed(err=f"not done after {PATIENCE} s")
         return done.returncode, Printed(_text(done.stdout), _text(done.stderr))
 
     def _fork(
@@ -105,6 +111,7 @@ class Shell:
         """In the child: be the command, and never come back."""
         code = 70
         try:
+            signal.alarm(PATIENCE)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out, 1)
             os.dup2(err, 2)

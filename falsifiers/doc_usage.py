@@ -3,6 +3,7 @@
 Nothing is run: the commands' own parsers, pytest's help, the Makefile and a script's text know.
 """
 
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typer.main import get_command
 from falsifiers.doc_pages import ROOT, text_of, words
 from falsifiers.doc_shell import ASSIGNED, Shell, script
 
+WORD = re.compile(r"[a-z][a-z-]*")
 OPTION = re.compile(r"--[a-z][\w-]*")
 OPERATOR = re.compile(r"(?:^|(?<=\s))(?:\|\||&&|\||;|&)(?=\s|$)")
 INLINE = re.compile(r"(?<!`)`((?:tollens|pytest|python -m engine|engine|make) [^`]+)`(?!`)")
@@ -33,8 +35,7 @@ def complaint(text: str) -> str:
 
 
 def _of_one(parts: list[str]) -> str:
-    while parts and ASSIGNED.match(parts[0]):
-        parts = parts[1:]
+    parts = list(itertools.dropwhile(ASSIGNED.match, parts)) or ["true"]
     name, rest = Path(parts[0]).name, parts[1:]
     if name == "torchrun":
         name, rest = "python", rest[rest.index("-m") :]
@@ -131,15 +132,21 @@ def unknown_in(text: str) -> str:
     name, rest = parts[0], parts[1:]
     if name in ("pytest", "make"):
         return CHECKS[name](name, [each for each in rest if name == "pytest" or each.islower()])
-    command = app(name)
-    while rest and hasattr(command, "list_commands") and re.fullmatch(r"[a-z-]+", rest[0]):
-        context = command.context_class(command, info_name=name)
-        if rest[0].startswith("-") or rest[0] not in command.list_commands(context):
-            break
-        command, rest = command.get_command(context, rest[0]), rest[1:]
+    command, rest = _called(app(name), rest)
     known = {each for option in command.params for each in (*option.opts, *option.secondary_opts)}
-    known |= {"--help"}
-    unknown = [each for each in rest if OPTION.match(each) and _name(each) not in known]
-    if rest and re.fullmatch(r"[a-z]+", rest[0]) and hasattr(command, "list_commands"):
+    unknown = [
+        each for each in rest if OPTION.match(each) and _name(each) not in known | {"--help"}
+    ]
+    if rest and WORD.fullmatch(rest[0]) and hasattr(command, "list_commands"):
         unknown.append(rest[0])
     return f"{name}: unknown {', '.join(unknown)}" if unknown else ""
+
+
+def _called(command: Any, rest: list[str]) -> tuple[Any, list[str]]:
+    """The command that the first words call, and what follows them."""
+    while rest and hasattr(command, "list_commands"):
+        context = command.context_class(command)
+        if rest[0] not in command.list_commands(context):
+            break
+        command, rest = command.get_command(context, rest[0]), rest[1:]
+    return command, rest

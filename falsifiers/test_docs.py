@@ -118,6 +118,8 @@ CONTROLS = {
     "$ printf 'a\\nb\\n'\na\n": (0, 1, 0),
     "$ echo 3 of 5 in 0.71 s\n3 of 5 in 1.23 s\n": (0, 0, 0),
     "$ echo 3 of 5\n4 of 5\n": (0, 1, 0),
+    "$ echo 3580000 bytes\n3580001 bytes\n": (0, 1, 0),
+    "$ echo made by 1a2b3c4d on 2026-11-26\nmade by 4d3c2b1a on 2026-11-27\n": (0, 0, 0),
     "$ cat absent\n": (1, 0, 0),
     "$ tollens explain yaml > said\n$ grep -c rule said\n1\n": (0, 0, 0),
     "$ tollens explain nonsense\n": (1, 0, 0),
