@@ -20,7 +20,7 @@ LLAMA_CACHE = $(HOME)/.cache/tollens-$(shell (echo "$(LLAMA_CMAKE)"; \
 # Huge pages: some falsifiers fork hundreds of times, and a fork copies the page table.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help validate test oracles evidence distill-demo clean
+.PHONY: help validate test oracles evidence distill-demo docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make oracles    add llama.cpp (built here) and triton, whose falsifiers are BLOCKED without"
 	@echo "make evidence   run everything and record what changed, to commit it"
 	@echo "make distill-demo  a teacher, a student, files, a server, verdicts; in build/demo"
+	@echo "make docs       build the documentation's site in build/site"
 	@echo "make clean      remove the virtual environment and the caches"
 
 $(READY):
@@ -84,6 +85,10 @@ $(DEMO)/student: | $(DEMO)/teacher
 		docs/demo/student.json --steps 1000 $(LESSONS)
 	@$(STEP) $(BIN)/python -m engine publish $@-run/best --out $@ --quantize Q4_K_M \
 		--evidence $@-run/dispatch.json --evidence $@-run/metrics.jsonl
+
+docs: $(READY)
+	@$(STEP) $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "open build/site/index.html"
 
 clean:
 	rm -rf $(VENV) .tollens .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

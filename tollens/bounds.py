@@ -28,9 +28,12 @@ ORDERS: dict[str, Callable[[float, float], bool]] = {
 
 
 class Strict(BaseModel):
-    """Base of the contract's models: frozen, and an unknown key is an error."""
+    """Base of the contract's models: frozen, and an unknown key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The text under a field is its description in the published schema and in the documentation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Measure(Strict):
@@ -43,13 +46,21 @@ class Measure(Strict):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [k]} for k in KINDS]})
 
     le: Number | None = None
+    """At most this number."""
     lt: Number | None = None
+    """Less than this number."""
     ge: Number | None = None
+    """At least this number."""
     gt: Number | None = None
+    """More than this number."""
     eq: StrictBool | StrictInt | Number | StrictStr | None = None
+    """Exactly this number, string or boolean."""
     between: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
+    """Between these two numbers, the ends included."""
     unit: str = ""
+    """Of what the number counts; shown, and never compared."""
     confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1.0)] | None = None
+    """Judge the worse end of an interval at this confidence, for a noisy measure."""
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:

@@ -47,10 +47,15 @@ class Need(Strict):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     env: Text | None = None
+    """An environment variable that is set and not empty."""
     device: Literal["cuda"] | None = None
+    """A device that torch can use."""
     module: Text | None = None
+    """A Python module that can be imported."""
     command: Text | None = None
+    """A command on the PATH."""
     file: Text | None = None
+    """A file or folder; `$NAME` is expanded from the environment."""
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -68,22 +73,34 @@ class Equation(Strict):
     """A formula that the claims rest on, with its domain and invariants."""
 
     formula: Text
+    """The formula, as text."""
     domain: str = ""
+    """Where it holds."""
     invariants: list[Text] = []
+    """What follows from it, in words."""
 
 
 class Falsifier(Strict):
     """One claim and the observation that would refute it."""
 
     id: FalsifierId
+    """What a test cites in `@pytest.mark.falsifies`; unique in the project."""
     rule: Text
+    """The claim, in one sentence."""
     prediction: Text
+    """What is observed if the claim holds."""
     level: Level = Level.ALGORITHM
+    """The level at which a pass discharges it."""
     needs: list[Need] = []
+    """What must be there; where it is not, the verdict is BLOCKED."""
     measures: Annotated[dict[MeasureName, Measure], Field(min_length=1)]
+    """What the test observes, and the bound of each."""
     kills: list[Slug] = []
+    """The saboteurs that it must notice, by their names with dashes."""
     if_fails: str = ""
+    """Where to look first."""
     freshness: Literal["strict", "warn"] | None = None
+    """Whether stale evidence fails `tollens check`; by level if not given."""
 
     def strict_freshness(self, level: Level) -> bool:
         """Whether stale evidence of a level fails `tollens check`: by default if cheap to redo."""
@@ -96,41 +113,67 @@ class Gate(Strict):
     """A decision that passes when all the falsifiers that it requires are DISCHARGED."""
 
     id: FalsifierId
+    """The name of the decision; unique in the project."""
     requires: Annotated[list[FalsifierId], Field(min_length=1)]
+    """Ids of falsifiers of this contract."""
     ship_blocking: StrictBool = False
+    """Whether nothing may be released before it passes."""
 
 
 class HistoryEntry(Strict):
     """One transition, written by machine."""
 
     date: Text
+    """When it was recorded, in UTC."""
     version: Version
+    """Of the claims."""
     from_: Annotated[Status, Field(alias="from")]
+    """The status before."""
     to: Status
+    """The status that follows from the evidence."""
     evidence: Text
+    """Path of the evidence file."""
     sha256: Sha256
+    """Of the evidence file as recorded."""
     claims: Sha256
+    """Digest of the claims: the contract without its history."""
     commit: str | None
+    """The commit that was run on; null outside git."""
     dirty: StrictBool
+    """Whether files differed from that commit."""
     summary: Text
+    """How many are corroborated, of how many."""
     verdicts: dict[FalsifierId, Discharge] = {}
+    """Falsifiers whose discharge changed, and to what."""
 
 
 class Contract(Strict):
     """A contract as written; `load` adds where it came from."""
 
     schema_: Annotated[Literal["tollens/contract/v1"], Field(alias="schema")]
+    """Names this format."""
     id: Slug
+    """The file's stem."""
     version: Version
+    """Semantic version of the claims; a changed claim needs a higher one."""
     title: Text
+    """What is claimed, in one line."""
     description: str = ""
+    """Why it matters, and what is left out."""
     references: list[Text] = []
+    """Papers and specifications that the claims rest on."""
     depends_on: list[Slug] = []
+    """Ids of contracts whose claims these rest on."""
     subject: Annotated[list[Text], Field(min_length=1)]
+    """The code under test: modules by dotted name, or files by path; digested into the evidence."""
     equations: dict[MeasureName, Equation] = {}
+    """Formulas that the claims rest on, by name."""
     falsifiers: Annotated[list[Falsifier], Field(min_length=1)]
+    """The claims, each with the observation that would refute it."""
     gates: list[Gate] = []
+    """Decisions that need several claims."""
     status_history: list[HistoryEntry] = []
+    """Written by machine, append-only; keep it last."""
 
     def falsifier(self, name: str) -> Falsifier:
         return next(each for each in self.falsifiers if each.id == name)

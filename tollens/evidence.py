@@ -31,72 +31,115 @@ PREDICATE = "urn:tollens:evidence:v1"
 
 
 class DigestSet(Strict):
+    """Digests of one thing, by algorithm."""
+
     sha256: Sha256
+    """In hexadecimal."""
 
 
 class Subject(Strict):
+    """A part of the code under test."""
+
     name: str
+    """As the contract lists it."""
     digest: DigestSet
+    """Of its source and of what that imports from the project."""
 
 
 class MeasureResult(Strict):
     """A measure as observed; a non-finite value is written as text (`nan`, `inf`, `-inf`)."""
 
     value: bool | int | float | str
+    """As observed; with several tests, the worst."""
     bound: str
+    """The bound as it was judged."""
     unit: str
+    """The contract's."""
     held: bool
+    """Whether the bound held."""
     margin: float | None
+    """Distance from the bound, negative where it is broken; null where there is no distance."""
     interval: list[float] | None = None
+    """Low and high end, of a measure with `confidence`."""
     method: str | None = None
+    """How the interval was made, and at which confidence."""
     count: int | None = None
+    """How many samples or trials."""
 
 
 class ClaimDigests(Strict):
+    """What a result rests on; where one differs from today's, the result is stale."""
+
     claim: Sha256
+    """Of the falsifier's entry, with the contract's id and version."""
     subject: Sha256
+    """Of the code under test, with the project modules that it imports."""
     test: Sha256
+    """Of the test's file, with what it imports from the test folder, and the conftests."""
 
     def same(self, other: Digests) -> bool:
         return self.model_dump() == other.as_json()
 
 
 class KillDigests(ClaimDigests):
+    """What a kill rests on."""
+
     saboteur: Sha256
+    """Of the saboteur's file, with what it imports from the test folder."""
 
     def without_saboteur(self) -> ClaimDigests:
         return ClaimDigests(**self.model_dump(exclude={"saboteur"}))
 
 
 class Attachment(Strict):
+    """A file that a test added to the evidence."""
+
     name: str
+    """The name that the test gave it."""
     path: str
+    """Where it lies, beside the evidence."""
     sha256: Sha256
+    """Of the file."""
 
 
 class Artifact(Strict):
     """The named real thing that a run observed."""
 
     name: str
+    """The file's name."""
     sha256: Sha256
+    """Of the file."""
     bytes: int
+    """Its size."""
 
 
 class Result(Strict):
     """What the freshest run at one level says of one falsifier."""
 
     falsifier: str
+    """Its id."""
     level: Level
+    """The level at which the run observed."""
     verdict: Verdict
+    """The worst of all its tests."""
     measures: dict[str, MeasureResult]
+    """What was observed, by name."""
     reason: str
+    """Why the verdict is not CORROBORATED; else empty."""
     tests: list[str]
+    """Node ids of the tests."""
     digests: ClaimDigests
+    """What the result rests on."""
     seconds: float
+    """How long the tests took."""
     run: str
+    """The name of the run in `runs`."""
     attachments: list[Attachment] = []
+    """Files that the tests added."""
     artifact: Artifact | None = None
+    """The real thing observed, at level runtime."""
     reproduce: str
+    """The line that runs it again."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -107,11 +150,17 @@ class KillResult(Strict):
     """What became of one saboteur under one falsifier."""
 
     falsifier: str
+    """Its id."""
     saboteur: str
+    """The name of the planted fault."""
     outcome: Kill
+    """What became of it."""
     reason: str
+    """What the falsifier said under the fault."""
     digests: KillDigests
+    """What the kill rests on."""
     run: str
+    """The name of the run in `runs`."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -119,51 +168,86 @@ class KillResult(Strict):
 
 
 class Host(Strict):
+    """The machine of a run."""
+
     cpu: str
+    """Model of the processor."""
     cores: int
+    """How many of them."""
     memory_gib: float
+    """In GiB."""
     gpu: str | None
+    """Name of the first GPU."""
     driver: str | None
+    """The GPU's driver."""
     system: str
+    """Operating system."""
 
 
 class Run(Strict):
     """One pytest run: when, by which command, on which commit, host, packages and sources."""
 
     start: str
+    """In UTC."""
     end: str
+    """In UTC."""
     command: str
+    """As it was typed."""
     commit: str | None
+    """The commit that was run on; null outside git."""
     dirty: bool
+    """Whether files differed from that commit."""
     host: Host
+    """The machine."""
     python: str
+    """Its version."""
     packages: dict[str, str]
+    """Versions of the packages that matter."""
     seed: int
+    """The project's."""
     sources: dict[str, Sha256]
+    """Digest of every file that a result rests on."""
 
 
 class About(Strict):
+    """The contract that the evidence is of."""
+
     id: str
+    """The contract's."""
     version: str
+    """Of its claims."""
     claims: Sha256
+    """Digest of all claims."""
 
 
 class Predicate(Strict):
+    """What was found: the results, the runs that made them, and what became of the saboteurs."""
+
     contract: About
+    """What it is evidence of."""
     results: list[Result]
+    """One for each falsifier and level."""
     runs: dict[str, Run]
+    """The runs that results and kills refer to."""
     severity: list[KillResult]
+    """One for each falsifier and saboteur."""
     previous: Sha256 | None
+    """sha256 of the evidence file that this one replaced."""
     digest: Sha256
+    """Over everything else in the file."""
 
 
 class Evidence(Strict):
     """One evidence file."""
 
     type_: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    """An in-toto Statement, version 1."""
     subject: Annotated[list[Subject], Field(min_length=1)]
+    """The code under test."""
     predicateType: Literal["urn:tollens:evidence:v1"]
+    """Names this format."""
     predicate: Predicate
+    """What was found."""
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,0 +1,220 @@
+"""A shell for the documentation's commands, in a folder of their own.
+
+The harness, the engine and pytest run in a forked child of this process, so that planted faults
+reach them and nothing is imported twice; anything else runs in bash. `cd` and `echo $?` are the
+shell's own.
+"""
+
+import importlib.metadata
+import itertools
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from falsifiers.doc_pages import ROOT, words
+
+SHELL = re.compile(r"[|&;<>*]|\$[A-Za-z({]")
+ASSIGNED = re.compile(r"[A-Z][A-Z0-9_]*=")
+PATIENCE = 120  # seconds; a command that waits for something is none to follow
+SCRIPTS = ("tollens", "pytest", "mkdocs")
+VARIES = (
+    (re.compile(r"\b\d+\.\d+ ?s\b( \(\d+:\d+:\d+\))?"), "0 s"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?"), "DATE"),
+    (re.compile(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{7,64}\b"), "DIGEST"),
+    (re.compile(r"\b\d+\.\d+e-\d+"), "TINY"),
+    (re.compile(r"={3,}"), "=="),
+    (re.compile(r"-{3,}"), "--"),
+    (re.compile(r"\s+"), " "),
+)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a command left on its two streams."""
+
+    out: str = ""
+    err: str = ""
+
+
+@dataclass
+class Shell:
+    """Runs commands one after another; knows its folder and the last exit code."""
+
+    folder: Path
+    code: int = 0
+    environment: dict[str, str] = field(default_factory=lambda: clean(os.environ))
+
+    def run(self, text: str) -> "Printed":
+        """What a command prints; sets `code`."""
+        parts = words(text)
+        if parts == ["echo", "$?"]:
+            code, self.code = self.code, 0
+            return Printed(f"{code}\n")
+        if parts[0] == "cd":
+            self.folder, self.code = (self.folder / parts[1]).resolve(), 0
+            return Printed()
+        given = list(itertools.takewhile(ASSIGNED.match, parts))
+        main = None if SHELL.search(text) else entry(parts[len(given) :])
+        if main is None:
+            self.code, printed = self._spawn(["bash", "-c", f"set -o pipefail; {text}"])
+        else:
+            more = dict(each.split("=", 1) for each in given)
+            self.code, printed = self._fork(*main, {**self.environment, **more})
+        return printed
+
+    def _spawn(self, command: list[str]) -> "tuple[int, Printed]":
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            return 124, Printed(err=f"not done after {PATIENCE} s")
+        return done.returncode, Printed(_text(done.stdout), _text(done.stderr))
+
+    def _fork(
+        self, main: Callable[[], object], arguments: list[str], environment: dict[str, str]
+    ) -> "tuple[int, Printed]":
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            child = os.fork()
+            if child == 0:
+                self._become(out.fileno(), err.fileno(), main, arguments, environment)
+            _, status = os.waitpid(child, 0)
+            out.seek(0)
+            err.seek(0)
+            printed = Printed(_text(out.read()), _text(err.read()))
+        return os.waitstatus_to_exitcode(status), printed
+
+    def _become(
+        self,
+        out: int,
+        err: int,
+        main: Callable[[], object],
+        arguments: list[str],
+        environment: dict[str, str],
+    ) -> None:
+        """In the child: be the command, and never come back."""
+        code = 70
+        try:
+            signal.alarm(PATIENCE)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            sys.stdin, sys.stdout, sys.stderr = (
+                open(number, mode, encoding="utf-8", closefd=False, buffering=1)
+                for number, mode in ((0, "r"), (1, "w"), (2, "w"))
+            )
+            os.chdir(self.folder)
+            os.environ.clear()
+            os.environ.update(environment)
+            warnings.resetwarnings()
+            sys.argv, sys.modules["__main__"] = arguments, ModuleType("__main__")
+            code = _code(main)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def _text(printed: bytes) -> str:
+    return printed.decode("utf-8", "replace")
+
+
+def _code(main: Callable[[], object]) -> int:
+    try:
+        ended = main()
+    except SystemExit as stop:
+        ended = stop.code
+        if isinstance(ended, str):
+            print(ended, file=sys.stderr)
+            return 1
+    return int(ended or 0)  # type: ignore[call-overload]
+
+
+def entry(parts: list[str]) -> tuple[Callable[[], object], list[str]] | None:
+    """The function that a command calls, with its argv; None for a foreign command."""
+    name, rest = Path(parts[0]).name, parts[1:]
+    if name == "python" and rest[:1] == ["-m"]:
+        name, rest = rest[1], rest[2:]
+        if name == "engine":
+            return (lambda: runpy.run_module("engine", run_name="__main__", alter_sys=True)), [
+                "engine",
+                *rest,
+            ]
+    if name not in SCRIPTS:
+        return None
+    return script(name), [name, *rest]
+
+
+def script(name: str) -> Any:
+    """The function of an installed console script."""
+    [found] = importlib.metadata.entry_points(group="console_scripts", name=name)
+    return found.load()
+
+
+def clean(environment: "os._Environ[str]") -> dict[str, str]:
+    """The environment of a reader with an 80-column terminal, who is in no CI and no test."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(("PYTEST_", "GIT_", "QWEN", "HUMANEVAL", "DISTILL_"))
+        and name not in ("CI", "COLUMNS", "LINES")
+    }
+    who = {f"GIT_{role}_{what}": "reader" for role in ("AUTHOR", "COMMITTER") for what in IDENTITY}
+    bare = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    own = {"COLUMNS": "80", "NO_COLOR": "1", "PATH": path, "PYTHONPATH": str(ROOT)}
+    own |= {"PYTEST_ADDOPTS": "-W 'ignore:Module already imported'"}  # as this process has
+    return {**kept, **who, **bare, **own}
+
+
+IDENTITY = ("NAME", "EMAIL")
+
+
+def differs(page: tuple[str, ...], printed: Printed) -> str:
+    """How what was printed differs from the page; empty where it does not.
+
+    The page shows the output alone, or the messages before it. A line `…` stands for any lines, and
+    `…` in a line for any text. Seconds, dates, digests, the digits of tiny numbers and the width of
+    rules and columns are not compared.
+    """
+    expected = [same(line) for line in page]
+    pattern = "".join(r"(?:.*\n)*?" if line == "…" else f"{_line(line)}\n" for line in expected)
+    both = [[same(line) for line in text.splitlines()] for text in (printed.out, _all(printed))]
+    if any(re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)) for lines in both):
+        return ""
+    found = both[1]
+    lost = [line for line in expected if not any(re.fullmatch(_line(line), each) for each in found)]
+    return f"not printed: {lost or expected}; printed: {found}"
+
+
+def _all(printed: Printed) -> str:
+    return printed.err + printed.out
+
+
+def _line(line: str) -> str:
+    return re.escape(line).replace("…", ".*")
+
+
+def same(line: str) -> str:
+    """A line without what is different in every run."""
+    for pattern, instead in VARIES:
+        line = pattern.sub(instead, line)
+    return line.strip()
