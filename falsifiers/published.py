@@ -22,7 +22,9 @@ def text_of(path):
 
 
 def data_of(path):
-    return yaml.safe_load(text_of(path))
+    """The data of a YAML file; the key `on` is a string, as it is in YAML 1.2."""
+    data = yaml.safe_load(text_of(path))
+    return {"on" if key is True else key: value for key, value in data.items()}
 
 
 def github_scripts():

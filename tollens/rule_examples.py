@@ -63,13 +63,14 @@ def adder_off_by_one(plant):
 
 @dataclass(frozen=True)
 class Example:
-    """What breaks a rule, and where the finding then stands: on the line of `path` with `line`.
+    """What breaks a rule, and where it is then found: in `path`, on the line with the text `line`.
 
     First `old` becomes `new` in the file `edits` (an empty `old` makes the file), then `then` is
     run by a shell, and then `check`.
     """
 
     line: str
+    also: str = ""  # the text on a second such line
     edits: str = ""
     old: str = ""
     new: str = ""
@@ -77,6 +78,10 @@ class Example:
     path: str = CONTRACT
     severity: Severity = "error"
     check: str = "tollens check"
+
+    @property
+    def lines(self) -> list[str]:
+        return [*filter(None, [self.line, self.also])]
 
     @property
     def steps(self) -> list[str]:
@@ -88,7 +93,7 @@ EXAMPLES = {
         edits=CONTRACT, old="id: adder-v1", new="id: adder-v1\nid: sum-v1", line="id: sum-v1"
     ),
     "schema": Example(
-        edits=CONTRACT, old="title: Addition", new="titel: Addition", line="titel: Addition"
+        edits=CONTRACT, old="version: 1.0.0", new="version: one", line="version: one"
     ),
     "modeline": Example(
         edits=CONTRACT,
@@ -158,7 +163,11 @@ status_history:
         line="id: F-ADDER-003",
     ),
     "stale": Example(
-        edits=SUBJECT, old="    return a + b", new="    return b + a", line="id: F-ADDER-001"
+        edits=SUBJECT,
+        old="    return a + b",
+        new="    return b + a",
+        line="id: F-ADDER-001",
+        also="id: F-ADDER-002",
     ),
     "unproven": Example(
         edits=SABOTEURS,

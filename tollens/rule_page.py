@@ -62,7 +62,8 @@ def _section(name: str, example: Example) -> str:
         parts.append(f"\nIn `{example.edits}`:\n\n```diff\n{changes}\n```\n")
     steps = "\n".join(f"$ {step}" for step in example.steps)
     parts.append(f"\n```console\n{steps}\n{_found(name)}\n…\n```\n")
-    parts.append(f"\nIt stands on the line `{example.line}`.\n")
+    places = " and on the line ".join(f"`{each}`" for each in example.lines)
+    parts.append(f"\nIt is found on the line {places}.\n")
     return "".join(parts)
 
 
