@@ -5,6 +5,7 @@ it lies.
 """
 
 import json
+import re
 import sqlite3
 from functools import cache
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import jsonschema
 
+URI = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=@/-]|%[0-9A-F]{2})+")  # RFC 3986, relative-part
 SCHEMA = b"Schemata/sarif-schema-2.1.0.json"
 
 
@@ -51,7 +53,8 @@ def inconsistent(log):
             yield "ruleIndex is of another rule (3.27.6)"
         for place in result["locations"]:
             where = place["physicalLocation"]["artifactLocation"]
-            if where["uriBaseId"] not in bases or where["uri"].startswith(("/", "file:")):
+            relative = URI.fullmatch(where["uri"]) and not where["uri"].startswith("/")
+            if where["uriBaseId"] not in bases or not relative:
                 yield f"{where} is not relative to a declared base (3.4.4)"
         if not result["partialFingerprints"] or not result["message"]["text"].strip():
             yield "a result without fingerprint or message (3.27.11, 3.27.17)"
