@@ -21,7 +21,7 @@ from tollens.bounds import Strict
 from tollens.contract import Text
 from tollens.errors import ContractError, Finding, ProjectError
 from tollens.evidence import write_atomically
-from tollens.fingerprints import Named, named
+from tollens.fingerprints import Named, named, unexplained
 from tollens.rules import RULES
 from tollens.source import Location, Source, parse, read_text
 
@@ -41,7 +41,7 @@ def _day(value: Any) -> date:
 
 
 class Entry(Strict):
-    """One accepted finding. `rule`, `path` and `found` are for the reader."""
+    """One accepted finding; what the reader of the entry sees must be what it excuses."""
 
     fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}:[1-9][0-9]*$")]
     rule: Text
@@ -49,6 +49,11 @@ class Entry(Strict):
     found: Text
     reason: str
     expires: Annotated[date, BeforeValidator(_day)]
+
+    def names(self, each: Named) -> bool:
+        said = (self.fingerprint, self.rule, self.path, unexplained(self.found))
+        finding = each.finding
+        return said == (each.fingerprint, finding.rule, finding.path, unexplained(finding.found))
 
 
 class _File(Strict):
@@ -94,10 +99,18 @@ def accept(
 
     Only where `found` is of the whole project can an entry be known to be gone.
     """
-    reasons = {each.fingerprint: each.reason for each in baseline.entries if _holds(each, today)}
+    occurring = _occurring(baseline, found)
+    holding = [e for e in baseline.entries if e.fingerprint in occurring and _holds(e, today)]
+    reasons = {each.fingerprint: each.reason for each in holding}
     marked = [replace(each, accepted=reasons.get(each.fingerprint, "")) for each in found]
-    occurring = {each.fingerprint for each in found}
     return [*marked, *named(_faults(baseline, occurring, today, whole))]
+
+
+def _occurring(baseline: Baseline, found: Iterable[Named]) -> set[str]:
+    """The fingerprints of the entries whose finding is still there, as they say it."""
+    entries = {each.fingerprint: each for each in baseline.entries}
+    pairs = ((entries.get(each.fingerprint), each) for each in found)
+    return {entry.fingerprint for entry, each in pairs if entry and entry.names(each)}
 
 
 def _holds(entry: Entry, today: date) -> bool:
@@ -144,7 +157,7 @@ def start(path: Path, found: Iterable[Named], today: date) -> None:
 
 def shrink(baseline: Baseline, found: Iterable[Named], today: date) -> Baseline:
     """Take out of the file the entries that are gone or past their day; touch no other byte."""
-    occurring = {each.fingerprint for each in found}
+    occurring = _occurring(baseline, found)
     kept = [e for e in baseline.entries if e.fingerprint in occurring and today <= e.expires]
     lines = baseline.source.text.splitlines(keepends=True)
     spans = _spans(baseline.source)

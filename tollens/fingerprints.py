@@ -42,7 +42,12 @@ def named(findings: Iterable[Finding]) -> list[Named]:
     return result
 
 
+def unexplained(found: str) -> str:
+    """What was found, without how it came about."""
+    return EXPLANATION.split(found, maxsplit=1)[0]
+
+
 def _identity(finding: Finding) -> str:
-    what = EXPLANATION.split(finding.found, maxsplit=1)[0]
-    parts = [finding.rule, finding.path, INDEX.sub("[]", finding.key), what]
+    key, what = INDEX.sub("[]", finding.key), unexplained(finding.found)
+    parts = [finding.rule, finding.path, key, what]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -91,6 +91,14 @@ def baseline_without_reason_excuses(plant):
     plant("tollens.baseline._holds", lambda _: lambda entry, today: today <= entry.expires)
 
 
+def baseline_entry_misnames(plant):
+    """An entry may say that it is of another finding than its fingerprint is."""
+    plant(
+        "tollens.baseline.Entry.names",
+        lambda _: lambda self, each: self.fingerprint == each.fingerprint,
+    )
+
+
 def baseline_grows(plant):
     """--update writes what is found now, new findings too."""
 
