@@ -142,13 +142,13 @@ def test_a_fingerprint_stays_when_lines_move(adder, observe):
 
 # The baseline.
 
-FILE = "accepted.yaml"
+FILE, REASON = "accepted.yaml", "known since May"
 
 
 def fill(adder):
     """Give each entry its reason, as a person would, and the last one a comment."""
     file = adder.root / FILE
-    text = file.read_text().replace("reason: ''", "reason: known since May")
+    text = file.read_text().replace("reason: ''", f"reason: {REASON}")
     text = re.sub(r"expires: \S+", f"expires: {LATER}", text)
     file.write_text(f"{text}# the end\n".replace("accepted:\n", "accepted:\n# for now\n"))
 
@@ -183,6 +183,12 @@ def baseline_story(adder):
     ran = adder.check(*with_baseline)
     if ran.code != 0 or ran.findings or len(ran.json["accepted"]) != len(found):
         yield f"accepted findings are not excused: {rules_of(ran)}"
+    log = adder.tollens("check", *with_baseline, "--format", "sarif").json
+    said = [each["suppressions"] for each in log["runs"][0]["results"]]
+    if [[each["justification"] for each in some] for some in said] != [[REASON]] * len(found):
+        yield f"SARIF does not say that they are accepted, and why: {said}"
+    if "::" in adder.tollens("check", *with_baseline, "--format", "github").out:
+        yield "accepted findings are annotated"
     if " accepted" not in adder.tollens("check", *with_baseline).out:
         yield "the summary does not count what is accepted"
     for old, new in (("rule: stale", "rule: modeline"), ("F-ADDER-001 at", "F-ADDER-007 at")):
@@ -472,16 +478,18 @@ JUNIT = {
     "test_needs": [{"falsifier": "F-NEEDS", "verdict": "BLOCKED", "level": "algorithm"}],
     "test_x": [{"falsifier": "F-X", "verdict": "CORROBORATED", "measure.x": "0"}],
 }
+CONTRACTS = ("--contract", "contracts", "--record=never")
+RUNS = {"serial": CONTRACTS, "xdist": (*CONTRACTS, "-n", "2"), "plain": ("-n", "2")}
 
 
 @pytest.mark.falsifies("TOLLENS-CI-010")
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "xdist"])
-def test_junit_says_what_each_falsifier_said(pytester, monkeypatch, observe, workers):
+@pytest.mark.parametrize("arguments", RUNS.values(), ids=RUNS)
+def test_junit_says_what_each_falsifier_said(pytester, monkeypatch, observe, arguments):
     project = SampleProject(pytester, monkeypatch)
     needs = {"needs": [{"env": "TOLLENS_ABSENT"}]}
     project.contract({"F-MEASURED": NAMED, "F-BROKEN": {}, "F-NEEDS": needs, "F-X": {}})
     project.write("falsifiers/test_sample.py", MARKS + MEASURED + bound_test("F-X"))
-    project.run("--record=never", "--junitxml=report.xml", *workers)
+    project.pytest("--junitxml=report.xml", "falsifiers", *arguments)
     said = junit(project.root / "report.xml")
     print(said)
     differing = [

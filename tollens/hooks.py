@@ -93,9 +93,8 @@ def _uncollected(excinfo: pytest.ExceptionInfo[BaseException]) -> tuple[Verdict,
 class JudgingHooks:
     """Judges the bound tests of a run by their contracts; records nothing."""
 
-    def __init__(self, session: Session, is_worker: bool = False) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.is_worker = is_worker
 
     def bound(self, item: pytest.Item) -> list[str]:
         return [name for mark in item.iter_markers("falsifies") for name in mark.args]
@@ -140,26 +139,25 @@ class JudgingHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Show what the trials say, in place of the trials; a worker's are still to travel."""
-        if not self.is_worker:
-            trials = _trials_in(report)
-            others = [each for each in report.user_properties if each[0] != PROPERTY]
-            shown = [pair for trial in trials for pair in self._properties(trial)]
-            report.user_properties = [*others, *shown]
+        """Show what the trials say, in place of the trials."""
+        pairs = [pair for trial in _trials_in(report) for pair in self._properties(trial)]
+        shown = [(f"{PROPERTY}.{name}", str(value)) for name, value in pairs]
+        others = [each for each in report.user_properties if each[0] != PROPERTY]
+        report.user_properties = [*others, *shown]
 
     def _properties(self, trial: Trial) -> Iterator[tuple[str, object]]:
         """Of one trial, from its falsifier on; a test bound to several has several such rows."""
-        yield f"{PROPERTY}.falsifier", trial.falsifier
-        yield f"{PROPERTY}.contract", self.session.owners[trial.falsifier]
-        yield f"{PROPERTY}.verdict", trial.verdict
-        yield f"{PROPERTY}.level", trial.level
+        yield "falsifier", trial.falsifier
+        yield "contract", self.session.owners[trial.falsifier]
+        yield "verdict", trial.verdict
+        yield "level", trial.level
         if trial.reason:
-            yield f"{PROPERTY}.reason", trial.reason
+            yield "reason", trial.reason
         for name, measure in trial.measures.items():
-            yield f"{PROPERTY}.measure.{name}", show(measure.value)
-            yield f"{PROPERTY}.bound.{name}", measure.bound
+            yield f"measure.{name}", show(measure.value)
+            yield f"bound.{name}", measure.bound
         for name, (kill, _) in trial.kills.items():
-            yield f"{PROPERTY}.saboteur.{name}", kill
+            yield f"saboteur.{name}", kill
 
     def trials(self, item: pytest.Item) -> Iterator[Trial]:
         """What a finished test says of each falsifier that it is bound to."""
@@ -193,7 +191,8 @@ class SessionHooks(JudgingHooks):
     """A run under `--contract`: selects the bound tests, folds their trials, records, reports."""
 
     def __init__(self, session: Session, is_worker: bool = False) -> None:
-        super().__init__(session, is_worker)
+        super().__init__(session)
+        self.is_worker = is_worker
         self.exchange: Path | None = None
         self.killed: set[tuple[str, str]] = set()
 
@@ -286,7 +285,8 @@ class SessionHooks(JudgingHooks):
             self.session.trials += _trials_in(report)
         elif report.when not in ("setup", "call"):
             self.session.crashed.append(report.nodeid)
-        super().pytest_runtest_logreport(report)
+        if not self.is_worker:  # whose trials are still to travel
+            super().pytest_runtest_logreport(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

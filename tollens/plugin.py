@@ -67,7 +67,7 @@ def _hooks(config: pytest.Config, judging_only: bool) -> object:
             folder = project.root / project.contracts
             given = [folder] if folder.is_dir() else []
         if not given:
-            return JudgingHooks(Session(project, []), is_worker)
+            return JudgingHooks(Session(project, []))
         session = open_session(
             project,
             given,
@@ -79,7 +79,7 @@ def _hooks(config: pytest.Config, judging_only: bool) -> object:
             session.inspect()
     except TollensError as error:
         raise pytest.UsageError(f"\n{error}") from error
-    return (JudgingHooks if judging_only else SessionHooks)(session, is_worker)
+    return JudgingHooks(session) if judging_only else SessionHooks(session, is_worker)
 
 
 @pytest.fixture

@@ -45,6 +45,15 @@ def sarif_version_missing(plant):
     plant("tollens.sarif.log", without)
 
 
+def sarif_accepted_as_open(plant):
+    """What is accepted is a finding like any other in the log."""
+
+    def opened(result):
+        return lambda *args: result(*args) | {"suppressions": []}
+
+    plant("tollens.sarif._result", opened)
+
+
 def github_property_unescaped(plant):
     """A comma or a colon in a path ends the property."""
     from tollens.workflow_commands import _data
@@ -243,7 +252,9 @@ def junit_without_bounds(plant):
     plant(
         "tollens.hooks.JudgingHooks._properties",
         lambda _: (
-            lambda self, trial: (pair for pair in original(self, trial) if ".bound." not in pair[0])
+            lambda self, trial: (
+                pair for pair in original(self, trial) if not pair[0].startswith("bound.")
+            )
         ),
     )
 
