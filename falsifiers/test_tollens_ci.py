@@ -425,7 +425,6 @@ def test_the_pipelines_are_valid_and_run_what_there_is(observe):
 def vendored(name):
     folder = resources.files("check_jsonschema.builtin_schemas.vendor")
     schema = json.loads(folder.joinpath(f"{name}.json").read_text())
-    # GitLab's has patterns of ECMAScript that Python's `re` does not take, none of them of keys
     return jsonschema.validators.validator_for(schema)(schema)
 
 

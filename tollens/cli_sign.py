@@ -18,11 +18,9 @@ from tollens.signing import sign as sign_evidence
 
 
 def sign(
+    key: Annotated[Path, typer.Option(metavar="FILE", help="ed25519 private key, PEM")],
     paths: Annotated[
         list[Path] | None, typer.Argument(help="evidence files or folders; all if omitted")
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="ed25519 private key, PEM")
     ] = None,
     form: AsFormat = Format.TEXT,
 ) -> None:
@@ -38,8 +36,6 @@ def sign(
       tollens sign --key key.pem
       tollens verify --key key.pub.pem
     """
-    if key is None:
-        raise ProjectError("no key; expected --key FILE, an ed25519 private key in PEM")
     secret = private_key(key)
     project = find_project(Path.cwd())
     written = [
