@@ -35,7 +35,7 @@ help:
 $(READY):
 	@$(STEP) $(PYTHON) -m venv --clear $(VENV)
 	@$(STEP) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[engine,plot,serve,dev]' transformers
+		--constraint constraints.txt --editable '.[engine,plot,serve,sign,dev]' transformers
 	@touch $@
 
 oracles: $(READY)

@@ -241,7 +241,24 @@ BREAKS = {
         "{",
         "warning",
     ),
+    "baseline": (
+        lambda m: Path("accepted.yaml").write_text(BASELINE),
+        "accepted.yaml",
+        "fingerprint",
+        "error",
+    ),
 }
+ARGUMENTS = {"baseline": ["--baseline", "accepted.yaml"]}
+BASELINE = """\
+schema: tollens/baseline/v1
+accepted:
+  - fingerprint: 0123456789abcdef:1
+    rule: stale
+    path: contracts/calc-v1.yaml
+    found: F-CALC-001
+    reason: was accepted in May
+    expires: 2999-12-31
+"""
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-001")
@@ -254,7 +271,8 @@ def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypat
             _git(project, "clean", "-fdq")
             patches.delenv("CI", raising=False)
             break_it(patches)
-            findings = tollens("check", "--format", "json").json["findings"]
+            given = ARGUMENTS.get(rule, [])
+            findings = tollens("check", *given, "--format", "json").json["findings"]
         found = [finding for finding in findings if finding["rule"] == rule]
         if not found:
             silent.append(name)
@@ -334,6 +352,13 @@ USES = [
     (["schema"], 0),
     (["schema", "evidence"], 0),
     (["schema", "nothing"], 2),
+    (["check", "--baseline", "absent.yaml"], 2),
+    (["check", "--update"], 2),
+    (["check", "--diff", "no-such-revision"], 2),
+    (["explain", "--rules"], 0),
+    (["explain"], 2),
+    (["sign"], 2),
+    (["export", "absent.json"], 1),
     (["nothing"], 2),
     (["--version"], 0),
 ]
@@ -360,14 +385,16 @@ COMMANDS = {
     "explain": ["explain", "F-CALC-001"],
     "diff": ["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"],
     "new": ["new", "other-v1", "--subject", "calc.add"],
+    "export": ["export", EVIDENCE],
     "schema": ["schema"],
 }
+UNWRAPPED = ("schema", "new", "explain", "export")
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-005")
 def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):
     helps = {name: tollens(name, "--help").out for name in COMMANDS}
-    readable = [each for name, each in COMMANDS.items() if name not in ("schema", "new", "explain")]
+    readable = [each for name, each in COMMANDS.items() if name not in UNWRAPPED]
     texts = [tollens(*arguments).out for arguments in readable]
     with monkeypatch.context() as patches:
         BREAKS["stale"][0](patches)

@@ -16,6 +16,7 @@ from falsifiers import import_graph
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEPENDENCIES = {"filelock", "jsonschema", "pydantic", "pydantic_core", "rich", "typer", "yaml"}
+DEPENDENCIES |= {"cryptography"}  # inside functions only: of the extra `sign`
 PYTEST = {"pytest", "_pytest"}
 HOOKS = {"tollens.plugin", "tollens.hooks"}
 
@@ -23,16 +24,16 @@ HOOKS = {"tollens.plugin", "tollens.hooks"}
 LAYERS = {
     "tollens": (
         "errors verdicts confidence rules",
-        "source bounds",
-        "contract splice",
+        "source bounds fingerprints rule_examples workflow_commands",
+        "contract rule_page splice sarif",
         "project difference needs outcomes",
-        "bindings cli_options scaffold observing",
+        "bindings cli_options scaffold observing past",
         "digests",
         "evidence saboteurs",
-        "standing circumstances",
+        "standing circumstances baseline signing attestation",
         "history",
         "session lint",
-        "table verification",
+        "table verification cli_check cli_sign",
         "hooks",
         "plugin cli",
     ),

@@ -16,22 +16,28 @@ import typer
 from tollens import contract as contract_file
 from tollens import evidence as evidence_file
 from tollens.bounds import show
+from tollens.cli_check import check_command
 from tollens.cli_options import (
     AsFormat,
     Format,
     Paths,
+    evidence_paths,
     fail,
     given_contracts,
     print_json,
     print_lines,
 )
+from tollens.cli_sign import export, sign
 from tollens.contract import Falsifier, Loaded, load
 from tollens.difference import compare, given, needed
 from tollens.errors import ContractError, ProjectError, TollensError
-from tollens.lint import Inspection, check
-from tollens.project import Project, find_project, load_all, read_all
+from tollens.lint import Inspection
+from tollens.project import find_project, load_all
+from tollens.rule_page import lines as example_lines
+from tollens.rule_page import page
 from tollens.rules import RULES
 from tollens.scaffold import write_scaffold
+from tollens.signing import public_keys
 from tollens.source import parse
 from tollens.standing import Standing
 from tollens.verdicts import denominator
@@ -46,27 +52,9 @@ app = typer.Typer(
 )
 
 
-@app.command("check")
-def check_command(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
-    """Check contracts: schema, bindings, saboteurs, evidence and its freshness.
-
-    \b
-    Examples:
-      tollens check
-      tollens check contracts/moe-router-v1.yaml --format json
-    """
-    project, files = given_contracts(paths)
-    inspection = Inspection(project)
-    loaded, findings = read_all(project, files)
-    findings += check(inspection, loaded, whole=not paths and not findings)
-    errors = sum(finding.severity == "error" for finding in findings)
-    if form is Format.JSON:
-        print_json({"findings": [finding.as_json() for finding in findings]})
-    else:
-        print_lines(map(str, findings))
-        warnings = len(findings) - errors
-        print_lines([f"{len(files)} contract(s): {errors} error(s), {warnings} warning(s)"])
-    raise typer.Exit(1 if errors else 0)
+app.command("check")(check_command)
+app.command()(sign)
+app.command()(export)
 
 
 @app.command()
@@ -98,20 +86,29 @@ def verify(
     history: Annotated[
         bool, typer.Option("--history", help="follow the chain of evidence through git")
     ] = False,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="FILE", help="public key of a signer to trust; repeatable"),
+    ] = None,
     form: AsFormat = Format.TEXT,
 ) -> None:
     """Verify evidence: schema, digests, attachments, and that the status follows from it.
 
+    With --key, what no such key has signed does not hold either.
+
     \b
     Examples:
       tollens verify
+      tollens verify --key key.pub.pem
       tollens verify evidence/moe-router-v1/evidence.json --history
     """
+    trusted = public_keys(keys) if keys else None
     project = find_project(Path.cwd())
-    files = _evidence_paths(project, paths)
+    files = evidence_paths(project, paths)
     loaded = {each.path.stem: each for each in load_all(project, given_contracts(None)[1])}
     results = [
-        verify_evidence(project, path, loaded.get(path.parent.name), history) for path in files
+        verify_evidence(project, path, loaded.get(path.parent.name), history, trusted)
+        for path in files
     ]
     if form is Format.JSON:
         print_json({"evidence": [{**vars(each), "holds": each.holds} for each in results]})
@@ -127,7 +124,10 @@ def verify(
 
 @app.command()
 def explain(
-    name: Annotated[str, typer.Argument(help="the id of a falsifier or gate, or a rule of check")],
+    name: Annotated[
+        str, typer.Argument(help="the id of a falsifier or gate, or a rule of check")
+    ] = "",
+    rules: Annotated[bool, typer.Option("--rules", help="all rules, as Markdown")] = False,
     form: AsFormat = Format.TEXT,
 ) -> None:
     """Explain a falsifier, a gate or a rule: what it says, where it stands, how to run it.
@@ -136,13 +136,20 @@ def explain(
     Examples:
       tollens explain FALSIFY-MOE-ROUTER-003
       tollens explain stale
+      tollens explain --rules > docs/rules.md
     """
-    if name in RULES:
-        facts: dict[str, Any] = {"rule": name, "says": RULES[name][0], "do": RULES[name][1]}
+    if rules == bool(name):
+        raise ProjectError("expected one of an ID, a RULE and --rules")
+    if rules:
+        facts: dict[str, Any] = {"rules": {rule: _explain_rule(rule) for rule in RULES}}
+    elif name in RULES:
+        facts = _explain_rule(name)
     else:
         facts = _explain_id(name)
     if form is Format.JSON:
         print_json(facts)
+    elif rules:
+        print_lines([page().rstrip()])
     else:
         print_lines(_fact_lines(facts))
 
@@ -235,15 +242,6 @@ def main() -> None:
         fail(f"tollens: {error}", 1)
 
 
-def _evidence_paths(project: Project, paths: list[Path] | None) -> list[Path]:
-    found: list[Path] = []
-    for path in paths or [project.root / project.evidence]:
-        found += sorted(path.glob("*/evidence.json")) if path.is_dir() else [path]
-    if not found:
-        raise ProjectError("no evidence found; record some with `pytest --contract contracts`")
-    return [path.resolve() for path in found]
-
-
 def _standing_lines(standing: Standing) -> Iterator[str]:
     contract = standing.contract
     verdicts = [each.verdict for each in standing.falsifiers]
@@ -274,6 +272,12 @@ def _standing_as_json(standing: Standing) -> dict[str, Any]:
             for each in standing.falsifiers
         ],
     }
+
+
+def _explain_rule(name: str) -> dict[str, Any]:
+    says, do = RULES[name]
+    example = "\n  ".join(["", *example_lines(name)])
+    return {"rule": name, "says": says, "do": do, "example": example}
 
 
 def _explain_id(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tollens.errors import ProjectError
 from tollens.project import Project, contract_paths, find_project
 
 
@@ -39,6 +40,16 @@ def print_json(value: Any) -> None:
 
 
 def given_contracts(paths: list[Path] | None) -> tuple[Project, list[Path]]:
-    """The project of what is given, and its contract files; the own ones if nothing is."""
+    """The project of what is given, and its contract files; all of the project's if none are."""
     project = find_project((paths[0] if paths else Path.cwd()).absolute())
     return project, contract_paths(paths or [project.root / project.contracts])
+
+
+def evidence_paths(project: Project, paths: list[Path] | None) -> list[Path]:
+    """The evidence files that are named by files and folders; the project's own if none are."""
+    found: list[Path] = []
+    for path in paths or [project.root / project.evidence]:
+        found += sorted(path.glob("*/evidence.json")) if path.is_dir() else [path]
+    if not found:
+        raise ProjectError("no evidence found; record some with `pytest --contract contracts`")
+    return [path.resolve() for path in found]

@@ -1,7 +1,7 @@
 """pytest's hooks while tests are bound to contracts: they watch, and ask the session.
 
 A test's trials travel in the `user_properties` of its teardown report, so that an xdist worker's
-reach the controller like a serial run's.
+reach the controller like a serial run's. There they become the properties that `--junitxml` shows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from _pytest.outcomes import Failed, OutcomeException
 from _pytest.runner import runtestprotocol
 
 from tollens import table
+from tollens.bounds import show
 from tollens.contract import Falsifier
 from tollens.errors import SaboteurError
 from tollens.needs import unmet
@@ -136,6 +137,28 @@ class JudgingHooks:
                 report.user_properties += [(PROPERTY, trial) for trial in trials]
         return report
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Show what the trials say, in place of the trials."""
+        pairs = [pair for trial in _trials_in(report) for pair in self._properties(trial)]
+        shown = [(f"{PROPERTY}.{name}", str(value)) for name, value in pairs]
+        others = [each for each in report.user_properties if each[0] != PROPERTY]
+        report.user_properties = [*others, *shown]
+
+    def _properties(self, trial: Trial) -> Iterator[tuple[str, object]]:
+        """Of one trial, from its falsifier on; a test bound to several has several such rows."""
+        yield "falsifier", trial.falsifier
+        yield "contract", self.session.owners[trial.falsifier]
+        yield "verdict", trial.verdict
+        yield "level", trial.level
+        if trial.reason:
+            yield "reason", trial.reason
+        for name, measure in trial.measures.items():
+            yield f"measure.{name}", show(measure.value)
+            yield f"bound.{name}", measure.bound
+        for name, (kill, _) in trial.kills.items():
+            yield f"saboteur.{name}", kill
+
     def trials(self, item: pytest.Item) -> Iterator[Trial]:
         """What a finished test says of each falsifier that it is bound to."""
         observe, phases = item.stash[OBSERVE], item.stash[PHASES]
@@ -167,8 +190,9 @@ def _trial(nodeid: str, falsifier: Falsifier, observe: Observe, phases: Phases) 
 class SessionHooks(JudgingHooks):
     """A run under `--contract`: selects the bound tests, folds their trials, records, reports."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, is_worker: bool = False) -> None:
         super().__init__(session)
+        self.is_worker = is_worker
         self.exchange: Path | None = None
         self.killed: set[tuple[str, str]] = set()
 
@@ -255,11 +279,14 @@ class SessionHooks(JudgingHooks):
         outcome = Kill.ERROR if trial.verdict is Verdict.ERROR else Kill.SURVIVED
         return outcome, f"{trial.verdict} under it{': ' if trial.reason else ''}{trial.reason}"
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "teardown":
             self.session.trials += _trials_in(report)
         elif report.when not in ("setup", "call"):
             self.session.crashed.append(report.nodeid)
+        if not self.is_worker:  # whose trials are still to travel
+            super().pytest_runtest_logreport(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -144,7 +144,7 @@ def _verdict(
 ) -> Iterator[Finding]:
     for level, result in each.results.items():
         if result.verdict.fails_run:
-            found = f"{result.verdict} at level {level}: {result.reason}"
+            found = f"{each.falsifier.id} {result.verdict} at level {level}: {result.reason}"
             yield _found(loaded, "refuted", at, found)
         blocked = result.verdict is Verdict.BLOCKED and each.falsifier.needs
         if blocked and not unmet(each.falsifier.needs, inspection.project.root):
@@ -152,7 +152,8 @@ def _verdict(
             yield _found(loaded, "blocker-gone", at, found, severity="warning")
     for name, kill in each.kills.items():
         if kill.outcome is Kill.ERROR:
-            yield _found(loaded, "refuted", at, f"saboteur {name}: {kill.reason}")
+            found = f"{each.falsifier.id} under {name}: {kill.reason}"
+            yield _found(loaded, "refuted", at, found)
 
 
 def consistency(project: Project, loaded: Loaded, evidence: Evidence | None) -> Iterator[Finding]:

@@ -59,6 +59,7 @@ def _hooks(config: pytest.Config, judging_only: bool) -> object:
     from tollens.project import read_project
     from tollens.session import Session, open_session
 
+    is_worker = hasattr(config, "workerinput")
     try:
         project = read_project(config.rootpath)
         given = [config.invocation_params.dir / path for path in config.getoption("contract")]
@@ -74,11 +75,11 @@ def _hooks(config: pytest.Config, judging_only: bool) -> object:
             config.getoption("sabotage") and not judging_only,
             config.invocation_params.args,
         )
-        if judging_only or not hasattr(config, "workerinput"):  # whose controller has done it
+        if judging_only or not is_worker:  # whose controller has done it
             session.inspect()
     except TollensError as error:
         raise pytest.UsageError(f"\n{error}") from error
-    return JudgingHooks(session) if judging_only else SessionHooks(session)
+    return JudgingHooks(session) if judging_only else SessionHooks(session, is_worker)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-RULES = {
+RULES: dict[str, tuple[str, str]] = {
     "yaml": (
         "A contract is plain YAML: UTF-8, one document; no duplicate keys, aliases, tags, tabs.",
         "Correct the line; write out what an alias stood for.",
@@ -74,5 +74,9 @@ RULES = {
     "orphan": (
         "Each evidence file belongs to a contract.",
         "Remove the folder of a contract that is gone.",
+    ),
+    "baseline": (
+        "Each accepted finding is still found, has a reason, and is not past its day.",
+        "Mend it; fill in the reason; or take out what is gone with `--baseline FILE --update`.",
     ),
 }

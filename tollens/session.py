@@ -75,6 +75,11 @@ class Session:
         return {each.id: each for loaded in self.loaded for each in loaded.contract.falsifiers}
 
     @cached_property
+    def owners(self) -> dict[str, str]:
+        """Falsifier → the id of the contract that declares it."""
+        return {f.id: each.contract.id for each in self.loaded for f in each.contract.falsifiers}
+
+    @cached_property
     def saboteurs(self) -> dict[str, Saboteur]:
         return find_saboteurs(self.project)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tollens.contract import Loaded
 from tollens.digests import git
@@ -14,6 +15,10 @@ from tollens.errors import EvidenceError
 from tollens.evidence import Evidence, parse, read
 from tollens.lint import consistency
 from tollens.project import Project
+from tollens.signing import refusals
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,17 @@ class Verified:
         return not self.problems
 
 
-def verify(project: Project, path: Path, loaded: Loaded | None, history: bool) -> Verified:
-    """Verify one evidence file against itself, its contract and, with `history`, git."""
+def verify(
+    project: Project,
+    path: Path,
+    loaded: Loaded | None,
+    history: bool,
+    trusted: Mapping[str, Ed25519PublicKey] | None = None,
+) -> Verified:
+    """Verify one evidence file against itself and its contract.
+
+    With `history` against git too, and its signature where there are keys to trust.
+    """
     shown = project.shown(path)
     try:
         evidence = read(path, shown)
@@ -43,6 +57,8 @@ def verify(project: Project, path: Path, loaded: Loaded | None, history: bool) -
     problems = [finding.found for finding in consistency(project, loaded, evidence)]
     if path != project.evidence_path(loaded.contract.id):
         problems.append(f"it is the evidence of {loaded.contract.id}, in another's place")
+    if trusted is not None:
+        problems += refusals(path, trusted)
     notes: list[str] = []
     if history:
         broken, notes = _chain(project, path, evidence, loaded)
