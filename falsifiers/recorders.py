@@ -24,7 +24,7 @@ from tollens.history import Recordable
 from tollens.verdicts import Verdict
 
 FORK = multiprocessing.get_context("fork")
-PROCESSES, RECORDS = 32, 20
+PROCESSES, RECORDS = 32, 6
 NAMES = tuple(f"F-SMALL-00{i}" for i in range(2))
 
 
@@ -57,7 +57,7 @@ def recorded_at_once(small: SmallProject) -> list[Written]:
 
 
 def plan(small: SmallProject, process: int) -> list[Recordable]:
-    """Twenty runs to record, each with a value of its own; one in twenty is FALSIFIED."""
+    """Runs to record, each with a value of its own; one in twenty is FALSIFIED."""
     name, blank = NAMES[process % len(NAMES)], silent_run(small)
     verdicts = [
         Verdict.FALSIFIED if (7 * i + process) % 20 == 0 else Verdict.CORROBORATED
