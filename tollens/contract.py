@@ -171,6 +171,8 @@ def load(path: Path, shown: str | None = None) -> Loaded:
 
 def validate(path: Path, source: Source) -> Loaded:
     """The contract that `source` holds; its id is the stem of `path`. Raises ContractError."""
+    if source.odd:
+        raise ContractError(source.odd)
     try:
         contract = Contract.model_validate(_mapping(source))
     except ValidationError as error:
