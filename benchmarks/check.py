@@ -9,20 +9,10 @@ run is a process of its own, from its start to its end, and what it prints is th
 every run's seconds and the machine as JSON, and prints a Markdown table with the bars.
 """
 
-import argparse
-import json
 import os
-import platform
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("PyYAML", "pydantic", "typer")

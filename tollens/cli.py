@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,9 @@ import typer
 
 from tollens import contract as contract_file
 from tollens import evidence as evidence_file
+from tollens import unbound
 from tollens.bounds import show
+from tollens.cli_import import import_command
 from tollens.cli_options import (
     AsFormat,
     Format,
@@ -29,7 +31,7 @@ from tollens.contract import Falsifier, Loaded, load
 from tollens.difference import compare, given, needed
 from tollens.errors import ContractError, ProjectError, TollensError
 from tollens.lint import Inspection, check
-from tollens.project import Project, find_project, load_all, read_all
+from tollens.project import Project, find_project, load_all, read_contracts
 from tollens.rules import RULES
 from tollens.scaffold import write_scaffold
 from tollens.source import parse
@@ -57,8 +59,9 @@ def check_command(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
     """
     project, files = given_contracts(paths)
     inspection = Inspection(project)
-    loaded, findings = read_all(project, files)
-    findings += check(inspection, loaded, whole=not paths and not findings)
+    read = read_contracts(project, files)
+    findings = read.findings
+    findings += check(inspection, read.loaded, not paths and not findings, read.foreign)
     errors = sum(finding.severity == "error" for finding in findings)
     if form is Format.JSON:
         print_json({"findings": [finding.as_json() for finding in findings]})
@@ -82,11 +85,16 @@ def status(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
     """
     project, files = given_contracts(paths)
     inspection = Inspection(project)
-    standings = [inspection.standing(each) for each in load_all(project, files)]
+    read = read_contracts(project, files)
+    if read.findings:
+        raise ContractError(read.findings)
+    standings = [inspection.standing(each) for each in read.loaded]
     if form is Format.JSON:
-        print_json({"contracts": [_standing_as_json(each) for each in standings]})
+        shown = [_standing_as_json(each) for each in standings]
+        print_json({"contracts": shown + [unbound.as_json(each) for each in read.foreign]})
     else:
         print_lines(line for each in standings for line in _standing_lines(each))
+        print_lines(line for each in read.foreign for line in unbound.lines(each))
     raise typer.Exit(1 if any(each.status == "FALSIFIED" for each in standings) else 0)
 
 
@@ -170,7 +178,9 @@ def diff(
     else:
         print_lines(map(str, changes) if changes else ["no claim changed"])
         versions = f"{before.version} -> {after.version}"
-        print_lines([f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"])
+        print_lines(
+            [f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"]
+        )
     raise typer.Exit(0 if gave >= need else 1)
 
 
@@ -210,6 +220,9 @@ def schema(
     if kind not in schemas:
         fail(f"no schema of {kind!r}; expected one of {', '.join(schemas)}", 2)
     print_json(schemas[kind]())
+
+
+app.command("import")(import_command)
 
 
 @app.callback(invoke_without_command=True)
@@ -277,7 +290,14 @@ def _standing_as_json(standing: Standing) -> dict[str, Any]:
 def _explain_id(name: str) -> dict[str, Any]:
     project, files = given_contracts(None)
     inspection = Inspection(project)
-    for loaded in load_all(project, files):
+    read = read_contracts(project, files)
+    if read.findings:
+        raise ContractError(read.findings)
+    for foreign in read.foreign:
+        for each in foreign.falsifiers:
+            if each.id == name:
+                return unbound.facts(foreign, each)
+    for loaded in read.loaded:
         for falsifier in loaded.contract.falsifiers:
             if falsifier.id == name:
                 return _explain_falsifier(inspection, loaded, falsifier)

@@ -30,8 +30,9 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        typer.echo(line)
+    text = "\n".join(lines)
+    if text:
+        typer.echo(text)
 
 
 def print_json(value: Any) -> None:

@@ -8,6 +8,8 @@ from functools import cached_property
 
 from tollens.bindings import Binding, find_bindings
 from tollens.contract import Falsifier, Loaded, across
+from tollens.dialect import Foreign
+from tollens.dialect import findings as findings_in_prose
 from tollens.digests import Sources, Today, today
 from tollens.errors import EvidenceError, Finding, ProjectError, Severity
 from tollens.evidence import Evidence, read
@@ -58,11 +60,15 @@ class Inspection:
         return live(loaded.contract, self.evidence(loaded), self.today(loaded), self.digests)
 
 
-def check(inspection: Inspection, loaded: list[Loaded], whole: bool) -> Iterator[Finding]:
-    """All findings; `whole` says that `loaded` are all the project's contracts."""
+def check(
+    inspection: Inspection, loaded: list[Loaded], whole: bool, foreign: Iterable[Foreign] = ()
+) -> Iterator[Finding]:
+    """All findings; `whole` says that these are all the project's contracts."""
     yield from across(loaded, [path.stem for path in inspection.project.contract_files()])
     for each in loaded:
         yield from _contract(inspection, each)
+    for other in foreign:
+        yield from findings_in_prose(other)
     if whole:
         yield from _whole_project(inspection, loaded)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from tollens.contract import Loaded, load
+from tollens.contract import Loaded, validate
+from tollens.dialect import Foreign, is_foreign
 from tollens.errors import ContractError, Finding, ProjectError
+from tollens.source import parse, read_text
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,15 @@ def contract_paths(arguments: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
+@dataclass(frozen=True)
+class Contracts:
+    """What some files hold: valid contracts, contracts in another dialect, and what is neither."""
+
+    loaded: list[Loaded] = field(default_factory=list)
+    foreign: list[Foreign] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
 def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
     """Load every contract; raises ContractError with the findings of all that are invalid."""
     loaded, findings = read_all(project, paths)
@@ -93,12 +104,22 @@ def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
 
 
 def read_all(project: Project, paths: Iterable[Path]) -> tuple[list[Loaded], list[Finding]]:
-    """The contracts that are valid, and the findings of those that are not."""
-    loaded: list[Loaded] = []
-    findings: list[Finding] = []
+    """The contracts that are valid, and the findings of those that are none in any dialect."""
+    read = read_contracts(project, paths)
+    return read.loaded, read.findings
+
+
+def read_contracts(project: Project, paths: Iterable[Path]) -> Contracts:
+    """What `paths` hold, each file read once."""
+    read = Contracts()
     for path in paths:
+        shown = project.shown(path)
         try:
-            loaded.append(load(path, project.shown(path)))
+            source = parse(read_text(path, shown), shown)
+            if is_foreign(source.data):
+                read.foreign.append(Foreign(path, source))
+            else:
+                read.loaded.append(validate(path, source))
         except ContractError as error:
-            findings += error.findings
-    return loaded, findings
+            read.findings.extend(error.findings)
+    return read

@@ -56,7 +56,7 @@ MAYBE_NO_STRING = re.compile(r"[~nNtTfF0-9.+-]|$")
 class Source:
     """A parsed YAML text: its data, and the 1-based line on which each value's key stands.
 
-    `odd` are findings of what only a dialect may have: keys that are no strings, read as their text.
+    `odd` are findings of what only a dialect may have: keys that are no strings, as text.
     """
 
     path: str
