@@ -26,9 +26,7 @@ def import_command(
     file: Annotated[Path, typer.Argument(help=f"a contract in the {NAME} dialect")],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="the file to write; by default in contracts"
-        ),
+        typer.Option("--out", "-o", help="the file to write; by default in contracts"),
     ] = None,
     subject: Annotated[
         str, typer.Option(help="the module under test; FILE itself stands in for it if omitted")

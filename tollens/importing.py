@@ -75,14 +75,15 @@ def convert(
         "version": _version(foreign, metadata, imported),
         "title": _title(contract_id, description[0]),
     }
+    falsifiers = _falsifiers(foreign, rest, imported)
     tail = {
         "references": _taken_texts(metadata, "references"),
         "depends_on": _dependencies(metadata, known),
         "subject": list(subject),
         "equations": dict(_equations(foreign, rest, imported)),
-        "falsifiers": _falsifiers(foreign, rest, imported),
+        "falsifiers": falsifiers,
+        "gates": _gates(rest, falsifiers),
     }
-    tail["gates"] = _gates(rest, tail["falsifiers"])
     history = _history(foreign, rest, imported)
     description += ["\n".join(_remains(foreign, rest, imported)), history]
     text = "\n\n".join(part for part in description if part)
@@ -282,10 +283,9 @@ def _follows(later: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
 def _remains(foreign: Foreign, rest: dict[str, Any], imported: Imported) -> Iterator[str]:
     """What no key of ours has taken, line by line."""
     inner = rest.pop("metadata", None)
+    parts: list[tuple[Location, Any]] = []
     if isinstance(inner, dict):
-        parts = [(("metadata", key), value) for key, value in inner.items()]
-    else:
-        parts = [(("metadata",), inner)] if inner is not None else []
+        parts += [(("metadata", key), value) for key, value in inner.items()]
     parts += [((key,), value) for key, value in rest.items() if value not in ({}, [])]
     for at, value in parts:
         imported.as_text.append(_note(foreign, at, "description"))
@@ -381,7 +381,7 @@ def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
 class _Dumper(yaml.SafeDumper):
     """Writes YAML that reads as YAML 1.2 does: a string that looks like a number is quoted."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {  # type: ignore[misc]
         None: [
             (f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern.pattern})\Z"))
             for tag, (pattern, _) in zip(TAGS, CORE_SCHEMA, strict=True)
