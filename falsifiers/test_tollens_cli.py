@@ -379,6 +379,7 @@ COMMANDS = {
     "explain": ["explain", "F-CALC-001"],
     "diff": ["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"],
     "new": ["new", "other-v1", "--subject", "calc.add"],
+    "import": ["import", "prose-v1.yaml"],
     "schema": ["schema"],
 }
 
@@ -386,7 +387,9 @@ COMMANDS = {
 @pytest.mark.falsifies("TOLLENS-CLI-005")
 def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):
     helps = {name: tollens(name, "--help").out for name in COMMANDS}
-    readable = [each for name, each in COMMANDS.items() if name not in ("schema", "new", "explain")]
+    Path("prose-v1.yaml").write_text(PROSE)
+    others = {"schema", "new", "explain", "import"}
+    readable = [each for name, each in COMMANDS.items() if name not in others]
     texts = [tollens(*arguments).out for arguments in readable]
     with monkeypatch.context() as patches:
         BREAKS["stale"][0](patches)

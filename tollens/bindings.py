@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,20 +38,39 @@ def find_bindings(project: Project) -> list[Binding]:
 
 
 def _in_file(path: Path, shown: str) -> Iterator[Binding]:
+    text = path.read_bytes()
+    if b"falsifies" not in text:
+        return
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(text)
     except SyntaxError:
         return
-    yield from _in_node(tree, shown, ())
+    lines = [n for n, line in enumerate(text.split(b"\n"), 1) if b"falsifies" in line]
+    yield from _in_node(tree, shown, (), lines)
 
 
-def _in_node(node: ast.AST, path: str, scope: tuple[str, ...]) -> Iterator[Binding]:
+def _in_node(
+    node: ast.AST, path: str, scope: tuple[str, ...], lines: Sequence[int]
+) -> Iterator[Binding]:
+    """The marks inside `node`; `lines` are those on which one can stand."""
     for child in ast.iter_child_nodes(node):
+        if not _covers(child, lines):
+            continue
         inner = (*scope, child.name) if isinstance(child, SCOPES) else scope
         if isinstance(child, ast.Call) and _is_mark(child.func):
             for mark in (arg.value for arg in child.args if isinstance(arg, ast.Constant)):
                 yield Binding(str(mark), path, "::".join(scope), child.lineno)
-        yield from _in_node(child, path, inner)
+        yield from _in_node(child, path, inner, lines)
+
+
+def _covers(node: ast.AST, lines: Sequence[int]) -> bool:
+    """Whether one of `lines` is in the text of `node`, its decorators included."""
+    last = getattr(node, "end_lineno", None)
+    if last is None:
+        return True
+    decorators = getattr(node, "decorator_list", ())
+    first = min(each.lineno for each in (node, *decorators))  # type: ignore[attr-defined]
+    return any(first <= line <= last for line in lines)
 
 
 def _is_mark(function: ast.expr) -> bool:

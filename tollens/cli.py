@@ -26,6 +26,7 @@ from tollens.cli_options import (
     given_contracts,
     print_json,
     print_lines,
+    uncollected,
 )
 from tollens.contract import Falsifier, Loaded, load
 from tollens.difference import compare, given, needed
@@ -237,7 +238,8 @@ def version(
 def main() -> None:
     """Run the command; an error of the harness is one message on stderr, not a traceback."""
     try:
-        app()
+        with uncollected():
+            app()
     except ContractError as error:
         fail(str(error), 1)
     except ProjectError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -33,6 +35,18 @@ def print_lines(lines: Iterable[str]) -> None:
     text = "\n".join(lines)
     if text:
         typer.echo(text)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector's passes over thousands of contracts, which live to the end anyway."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def print_json(value: Any) -> None:

@@ -40,6 +40,7 @@ class Sources:
     _sha256: dict[str, str] = field(default_factory=dict)
     _imports: dict[str, list[str]] = field(default_factory=dict)
     _modules: dict[str, str | None] = field(default_factory=dict)
+    _conftest_files: dict[str, list[str]] = field(default_factory=dict)
 
     def sha256(self, path: str) -> str:
         """Digest of a file, with line ends as git stores them."""
@@ -86,8 +87,11 @@ class Sources:
         file = self.project.root / path
         if file.suffix != ".py":
             return
+        text = file.read_bytes()
+        if b"import" not in text:
+            return  # most saboteurs import nothing
         try:
-            tree = ast.parse(file.read_bytes())
+            tree = ast.parse(text)
         except SyntaxError:
             return
         for names in imported_names(tree, path):
@@ -113,10 +117,13 @@ class Sources:
         conftests = {found for path in paths for found in self._conftests(path)}
         return self.closure(paths, f"{self.project.falsifiers}/") | conftests
 
-    def _conftests(self, path: str) -> Iterator[str]:
-        for folder in Path(path).parents:
-            if (self.project.root / folder / "conftest.py").is_file():
-                yield (folder / "conftest.py").as_posix()
+    def _conftests(self, path: str) -> list[str]:
+        folder = path.rpartition("/")[0]
+        if folder not in self._conftest_files:
+            candidates = [each / "conftest.py" for each in Path(path).parents]
+            there = [each for each in candidates if (self.project.root / each).is_file()]
+            self._conftest_files[folder] = [each.as_posix() for each in there]
+        return self._conftest_files[folder]
 
 
 @dataclass(frozen=True)

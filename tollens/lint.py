@@ -37,6 +37,14 @@ class Inspection:
         return find_bindings(self.project)
 
     @cached_property
+    def marks(self) -> dict[str, list[Binding]]:
+        """The bindings by the falsifier that they name."""
+        found: dict[str, list[Binding]] = {}
+        for binding in self.bindings:
+            found.setdefault(binding.falsifier, []).append(binding)
+        return found
+
+    @cached_property
     def saboteurs(self) -> dict[str, Saboteur]:
         return find_saboteurs(self.project)
 
@@ -49,7 +57,9 @@ class Inspection:
         return saboteur_digests(self.saboteurs, self.sources)
 
     def today(self, loaded: Loaded) -> Today:
-        return today(loaded.contract, self.sources, self.bindings)
+        names = [falsifier.id for falsifier in loaded.contract.falsifiers]
+        marks = [mark for name in names for mark in self.marks.get(name, ())]
+        return today(loaded.contract, self.sources, marks)
 
     def evidence(self, loaded: Loaded) -> Evidence | None:
         path = self.project.evidence_path(loaded.contract.id)
@@ -93,7 +103,7 @@ def _contract(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
 def _falsifier(
     inspection: Inspection, loaded: Loaded, falsifier: Falsifier, at: Location
 ) -> Iterator[Finding]:
-    if all(binding.falsifier != falsifier.id for binding in inspection.bindings):
+    if falsifier.id not in inspection.marks:
         yield _found(loaded, "unbound", (*at, "id"), f"{falsifier.id} without a test")
     if not falsifier.kills:
         yield _found(loaded, "no-saboteur", at, f"{falsifier.id} without saboteurs")

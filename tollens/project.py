@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 
 from tollens.contract import Loaded, validate
@@ -26,9 +27,11 @@ class Project:
 
     def shown(self, path: Path) -> str:
         """`path` relative to the root where it is below it: what findings and evidence name."""
-        resolved = path.resolve()
-        inside = resolved.is_relative_to(self.root)
-        return (resolved.relative_to(self.root) if inside else path).as_posix()
+        root, resolved = self.root.as_posix(), resolve(path).as_posix()
+        if resolved == root:
+            return "."
+        inside = f"{root.rstrip('/')}/"
+        return resolved.removeprefix(inside) if resolved.startswith(inside) else path.as_posix()
 
     def evidence_path(self, contract_id: str) -> Path:
         return self.root / self.evidence / contract_id / "evidence.json"
@@ -44,6 +47,18 @@ class Project:
             folder.mkdir(exist_ok=True)
             (folder / ".gitignore").write_text("*\n")
         return folder
+
+
+def resolve(path: Path) -> Path:
+    """`path.resolve()`, at the cost of one look at the file system for each file in a folder."""
+    path = path.absolute()
+    plain = path.name not in ("", "..") and not path.is_symlink()
+    return _folder(path.parent) / path.name if plain else path.resolve()
+
+
+@lru_cache(maxsize=1024)
+def _folder(path: Path) -> Path:
+    return path.resolve()
 
 
 def find_project(start: Path) -> Project:
@@ -82,7 +97,7 @@ def contract_paths(arguments: Iterable[Path]) -> list[Path]:
         paths = sorted(argument.rglob("*.y*ml")) if argument.is_dir() else [argument]
         if not paths:
             raise ProjectError(f"{argument}: holds no contract (*.yaml)")
-        found |= dict.fromkeys(path.resolve() for path in paths)
+        found |= dict.fromkeys(map(resolve, paths))
     return list(found)
 
 
