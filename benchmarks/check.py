@@ -1,23 +1,46 @@
 """How long `tollens check` takes for 2,400 contracts, in our dialect and in provable-contracts'.
 
     python -m benchmarks.check                        # about a minute
-    python -m benchmarks.check --runs 9 --json benchmarks/check-my-machine.json
+    python -m benchmarks.check --name my-machine --runs 9
+    python -m benchmarks.check --table benchmarks/check-my-machine.json
 
 Run from the root of the project. The contracts are made here, in a temporary folder: each of ours
 with a test and a saboteur of its own and no evidence yet; each of theirs with prose tests. Every
-run is a process of its own, from its start to its end, and what it prints is thrown away. Writes
-every run's seconds and the machine as JSON, and prints a Markdown table with the bars.
+run is a process of its own, timed from its start to its end, in turn with the others; what it
+prints is thrown away, and the first turn is not counted. Writes every run's seconds and the machine
+as JSON, and prints a Markdown table with the bars.
 """
 
+import argparse
+import json
 import os
+import platform
 import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.cpu import HERE, machine
+
 PACKAGES = ("PyYAML", "pydantic", "typer")
 CONTRACTS = 2400
-MOST = {"ours": 3.0, "provable-contracts": 3.0, "import tollens": 0.25}
+CHECK = "import sys; from tollens.cli import main; sys.argv[1:] = ['check']; main()"
+IMPORT = """\
+import sys, time
+began = time.perf_counter()
+import tollens
+print(time.perf_counter() - began)
+if "torch" in sys.modules: raise SystemExit("torch was imported")
+"""
+OURS_CHECKED, THEIRS_CHECKED = "check, ours", "check, provable-contracts"
+IMPORTED = "import tollens"
+MOST = {OURS_CHECKED: 3.0, THEIRS_CHECKED: 3.0, IMPORTED: 0.25}
 
 OURS = """\
 # yaml-language-server: $schema=contract.schema.json
@@ -175,12 +198,98 @@ def write_theirs(root: Path) -> None:
         (root / f"contracts/area{n}-v1.yaml").write_text(THEIRS.format(n=n))
 
 
-def timed(command: list[str], folder: Path) -> float:
-    """Seconds of one process; exit code 1 says that the check found something, as it must."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def measure(runs: int) -> dict[str, Any]:
+    """Everything that is written as JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
+        write_ours(ours)
+        write_theirs(theirs)
+        return {
+            "schema": "benchmarks/check/v1",
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": {
+                "Python": platform.python_version(),
+                **{name: version(name) for name in PACKAGES},
+            },
+            "contracts": CONTRACTS,
+            "bytes": {path.name: _bytes(path / "contracts") for path in (ours, theirs)},
+            "seconds": _turns(ours, theirs, runs),
+        }
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _turns(ours: Path, theirs: Path, runs: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in MOST}
+    for turn in range(runs + 1):
+        seconds = {
+            OURS_CHECKED: checked(ours),
+            THEIRS_CHECKED: checked(theirs),
+            IMPORTED: imported(),
+        }
+        for name, value in seconds.items() if turn else ():
+            found[name].append(value)
+    return found
+
+
+def checked(folder: Path) -> float:
+    """Seconds of one process; exit code 1 says that it found something, as it must in ours."""
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    done = _python(CHECK, folder, subprocess.DEVNULL)
     seconds = time.perf_counter() - began
     if done.returncode not in (0, 1):
-        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}")
+        raise SystemExit(f"tollens check in {folder}: exit code {done.returncode}")
     return seconds
+
+
+def imported() -> float:
+    """Seconds that the import takes in a new interpreter, as that one measures them."""
+    done = _python(IMPORT, HERE.parent, subprocess.PIPE)
+    if done.returncode:
+        raise SystemExit("`import tollens` failed, or imported torch")
+    return float(done.stdout)
+
+
+def _python(code: str, folder: Path, out: int) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment, stdout=out, text=True)
+
+
+def rows(report: Mapping[str, Any]) -> Iterator[str]:
+    """The bars as a Markdown table, and what they hold for."""
+    yield "| measure | bar | found | met |"
+    yield "|---|---|---|---|"
+    for name, most in MOST.items():
+        seconds = report["seconds"][name]
+        found = median(seconds)
+        told = f"{found:.3g} s ({min(seconds):.3g} to {max(seconds):.3g})"
+        yield f"| {name} | ≤ {most} s | {told} | {'yes' if found <= most else '**no**'} |"
+    sizes = ", ".join(f"{size / 1e6:.1f} MB of {name}" for name, size in report["bytes"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    yield ""
+    yield f"{report['contracts']} contracts each: {sizes}. {report['machine']['processor']},"
+    yield f"{report['machine']['cores']} cores; {versions}; {report['date'][:10]}, medians of"
+    yield f"{len(report['seconds'][IMPORTED])} runs in turn."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--name", default=platform.node() or "here")
+    parser.add_argument("--table", type=Path, help="print the table of a file written before")
+    arguments = parser.parse_args()
+    if arguments.table:
+        report = json.loads(arguments.table.read_text())
+    else:
+        report = measure(arguments.runs)
+        path = HERE / f"check-{arguments.name}.json"
+        path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
+    print("\n".join(rows(report)))
+
+
+if __name__ == "__main__":
+    main()

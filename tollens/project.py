@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -51,14 +52,14 @@ class Project:
 
 def resolve(path: Path) -> Path:
     """`path.resolve()`, at the cost of one look at the file system for each file in a folder."""
-    path = path.absolute()
-    plain = path.name not in ("", "..") and not path.is_symlink()
-    return _folder(path.parent) / path.name if plain else path.resolve()
+    folder, name = os.path.split(os.path.join(os.getcwd(), path))
+    plain = name not in ("", "..") and not os.path.islink(path)
+    return Path(_folder(folder), name) if plain else path.resolve()
 
 
 @lru_cache(maxsize=1024)
-def _folder(path: Path) -> Path:
-    return path.resolve()
+def _folder(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def find_project(start: Path) -> Project:
