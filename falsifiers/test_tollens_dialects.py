@@ -197,6 +197,7 @@ NO_BOUNDS = [
         "loss at 100 < loss at 0",
         "ratio in [0.5, 2.0]",
         "exit 0",
+        "a word " * 9_000,
     ),
     *("error < 1e-6 and rate > 2", "a: b < 2", "< 3", "x >= 0 unless y", "for T > 0", "", "x = 3"),
 ]

@@ -69,7 +69,7 @@ def _covers(node: ast.AST, lines: Sequence[int]) -> bool:
     if last is None:
         return True
     decorators = getattr(node, "decorator_list", ())
-    first = min(each.lineno for each in (node, *decorators))  # type: ignore[attr-defined]
+    first = min(each.lineno for each in (node, *decorators))
     return any(first <= line <= last for line in lines)
 
 

@@ -24,6 +24,7 @@ from tollens.source import CORE_SCHEMA, Location, dotted
 UNSTATED = "not stated in the source"
 PLACEHOLDER = {"to_be_measured": {"eq": "a bound, of which the source states none"}}
 FIRST_VERSION = "0.1.0"
+LONGEST_BOUND = 120  # characters; a longer prediction is no bound alone
 BOUND = re.compile(
     r"(?P<what>[^:;<>=≤≥]*[A-Za-z][^:;<>=≤≥]*?)\s*(?P<kind><=|>=|≤|≥|<|>)\s*"
     r"(?P<limit>[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?)\s*(?P<unit>%|[A-Za-z][A-Za-z/]*)?\.?"
@@ -222,7 +223,8 @@ def _falsifier(
 
 def _measures(prediction: str) -> dict[str, Any]:
     """The bound that a prediction consists of, or a placeholder that no test observes."""
-    found = BOUND.fullmatch(" ".join(prediction.split()))
+    text = " ".join(prediction.split())
+    found = BOUND.fullmatch(text) if len(text) <= LONGEST_BOUND else None
     if found is None or re.search(r"\b(and|or|for|if|when)\b", found["what"]):
         return copy.deepcopy(PLACEHOLDER)
     name = "_".join(re.findall(r"[a-z0-9]+", found["what"].lower()))[:60].strip("_")
@@ -311,8 +313,10 @@ def plain(value: Any) -> str:
 
 
 def _paragraph(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "\n".join(_lines(value, "")).replace("\n.", "\n").removeprefix(".")
+    if isinstance(value, dict):
+        return "\n".join(line for key, inner in value.items() for line in _lines(inner, key))
+    if isinstance(value, list):
+        return "\n".join(line for i, inner in enumerate(value) for line in _lines(inner, f"[{i}]"))
     return "" if value is None else plain(value)
 
 
