@@ -280,7 +280,9 @@ def test_the_command_says_what_it_did_and_overwrites_nothing(project, monkeypatc
     untouched = ours.read_text() == GOOD
     told = run("their/scale-v1.yaml", "--force", "--format", "json")
     exits.append((told, 0))
-    wide = [line for ran, _ in exits[:-1] for line in ran.out.splitlines() if len(line) > 80]
+    shown = [ran for ran, _ in exits[:-1]]
+    shown += [tollens(monkeypatch, project.root, each) for each in ("check", "status")]
+    wide = [line for ran in shown for line in ran.out.splitlines() if len(line) > 80]
     checked = tollens(monkeypatch, project.root, "check", HERE, "--format", "json").json["findings"]
     wrong = [(ran.out, ran.err, code) for ran, code in exits if ran.code != code]
     keys = {note["key"] for note in told.json["as_text"]}

@@ -295,10 +295,6 @@ def _explain_id(name: str) -> dict[str, Any]:
     read = read_contracts(project, files)
     if read.findings:
         raise ContractError(read.findings)
-    for foreign in read.foreign:
-        for each in foreign.falsifiers:
-            if each.id == name:
-                return unbound.facts(foreign, each)
     for loaded in read.loaded:
         for falsifier in loaded.contract.falsifiers:
             if falsifier.id == name:
@@ -307,6 +303,10 @@ def _explain_id(name: str) -> dict[str, Any]:
             if gate.id == name:
                 passed = inspection.standing(loaded).gates[name]
                 return {**gate.model_dump(), "contract": loaded.source.path, "passed": passed}
+    for foreign in read.foreign:
+        for each in foreign.falsifiers:
+            if each.id == name:
+                return unbound.facts(foreign, each)
     raise ProjectError(f"{name} is no falsifier, gate or rule; rules: {', '.join(RULES)}")
 
 

@@ -28,7 +28,7 @@ class Project:
 
     def shown(self, path: Path) -> str:
         """`path` relative to the root where it is below it: what findings and evidence name."""
-        root, resolved = self.root.as_posix(), resolve(path).as_posix()
+        root, resolved = self.root.as_posix(), _real(path)
         if resolved == root:
             return "."
         inside = f"{root.rstrip('/')}/"
@@ -52,9 +52,13 @@ class Project:
 
 def resolve(path: Path) -> Path:
     """`path.resolve()`, at the cost of one look at the file system for each file in a folder."""
+    return Path(_real(path))
+
+
+def _real(path: Path) -> str:
     folder, name = os.path.split(os.path.join(os.getcwd(), path))
     plain = name not in ("", "..") and not os.path.islink(path)
-    return Path(_folder(folder), name) if plain else path.resolve()
+    return os.path.join(_folder(folder), name) if plain else os.path.realpath(path)
 
 
 @lru_cache(maxsize=1024)

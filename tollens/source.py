@@ -23,9 +23,7 @@ MAX_DEPTH = 32
 MAX_EVENTS = 60_000
 
 
-STARTS = frozenset({yaml.SequenceStartEvent, yaml.MappingStartEvent})
 ENDS = frozenset({yaml.SequenceEndEvent, yaml.MappingEndEvent})
-NODES = STARTS | {yaml.ScalarEvent}
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -142,19 +140,22 @@ class _Builder:
     shown: str
     lines: dict[Location, int] = field(default_factory=dict)
     odd: list[Finding] = field(default_factory=list)
-    events: Iterator[Any] = iter(())
+    anchors: set[str] = field(default_factory=set)
+    depth: int = 0
+    count: int = 0
+    next_event: Callable[[], Any] = lambda: None
 
     def document(self, text: str) -> Any:
         """The data of the text's one document; None for an empty text."""
         loader = _Loader(text)
-        self.events = _events(loader, self.shown)
+        self.next_event = loader.get_event
         try:
-            next(self.events)  # the stream starts
-            if isinstance(next(self.events), yaml.StreamEndEvent):
+            self.next_event()  # the stream starts
+            if isinstance(self.next_event(), yaml.StreamEndEvent):
                 return None
-            data = self.value(next(self.events), ())
-            next(self.events)  # the document ends
-            after = next(self.events)
+            data = self.value(self.next_event(), ())
+            self.next_event()  # the document ends
+            after = self.next_event()
             if isinstance(after, yaml.StreamEndEvent):
                 return data
             raise _refuse(self.shown, _line(after), "a second document", "one document in the file")
@@ -163,19 +164,35 @@ class _Builder:
 
     def value(self, event: Any, at: Location) -> Any:
         """The value that starts with `event`; takes from the events what belongs to it."""
+        self.admit(event)
         self.lines.setdefault(at, event.start_mark.line + 1)
         if type(event) is yaml.ScalarEvent:
             return _scalar(event)
+        self.depth += 1
         if type(event) is yaml.SequenceStartEvent:
-            return [self.value(item, (*at, i)) for i, item in enumerate(self.inner())]
-        return dict(self.pairs(at))
+            made: Any = [self.value(item, (*at, i)) for i, item in enumerate(self.inner())]
+        else:
+            made = dict(self.pairs(at))
+        self.depth -= 1
+        return made
+
+    def admit(self, event: Any) -> None:
+        """Refuse an event that is hostile, or that names an anchor again."""
+        opens = type(event) is not yaml.ScalarEvent
+        self.count += 1 + opens  # and one for its end
+        _refuse_hostile(event, self.depth + opens, self.count, self.shown)
+        if event.anchor in self.anchors:
+            found = f"the anchor &{event.anchor} a second time"
+            raise _refuse(self.shown, _line(event), found, "each anchor once")
+        if event.anchor:
+            self.anchors.add(event.anchor)
 
     def inner(self) -> Iterator[Any]:
         """The events up to the end of a collection; whoever takes one takes all that it starts."""
         return iter(self.until_end, None)
 
     def until_end(self) -> Any:
-        event = next(self.events)
+        event = self.next_event()
         return None if type(event) in ENDS else event
 
     def pairs(self, at: Location) -> Iterator[tuple[str, Any]]:
@@ -187,9 +204,10 @@ class _Builder:
                 hint = "keep one of the two"
                 raise _refuse(self.shown, line, found, "each key once", hint, (*at, key))
             seen[key] = self.lines[(*at, key)] = line
-            yield key, self.value(next(self.events), (*at, key))
+            yield key, self.value(self.next_event(), (*at, key))
 
     def key(self, event: Any, at: Location) -> str:
+        self.admit(event)
         scalar = type(event) is yaml.ScalarEvent
         key = _scalar(event) if scalar else None
         if isinstance(key, str):
@@ -203,23 +221,6 @@ class _Builder:
         return text
 
 
-def _events(loader: Any, shown: str) -> Iterator[Any]:
-    """The parser's events, as far as they are not hostile."""
-    depth = 0
-    anchors: set[str] = set()
-    for count, event in enumerate(iter(loader.get_event, None)):
-        kind = type(event)
-        depth += (kind in STARTS) - (kind in ENDS)
-        _refuse_hostile(event, depth, count, shown)
-        anchor = event.anchor if kind in NODES else None
-        if anchor in anchors:
-            found = f"the anchor &{anchor} a second time"
-            raise _refuse(shown, _line(event), found, "each anchor once")
-        if anchor:
-            anchors.add(anchor)
-        yield event
-
-
 def _refuse_hostile(event: Any, depth: int, count: int, shown: str) -> None:
     """Refuse what must not be composed.
 
@@ -228,7 +229,7 @@ def _refuse_hostile(event: Any, depth: int, count: int, shown: str) -> None:
     if type(event) is yaml.AliasEvent:
         found = f"the alias *{event.anchor}"
         raise _refuse(shown, _line(event), found, "plain values", "write it out")
-    if type(event) in NODES and event.tag:
+    if event.tag:
         raise _refuse(shown, _line(event), f"the tag {event.tag}", "plain values")
     if depth > MAX_DEPTH:
         found = f"more than {MAX_DEPTH} levels"

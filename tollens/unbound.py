@@ -19,8 +19,8 @@ def summary(foreign: Foreign) -> str:
 
 def lines(foreign: Foreign) -> Iterator[str]:
     """What `tollens status` says of it."""
-    yield f"{foreign.id} {foreign.version}  {Status.PROPOSED}"
-    yield f"  {summary(foreign)}; in the {NAME} dialect, to be imported"
+    yield f"{foreign.id} {foreign.version}  {Status.PROPOSED}  in the {NAME} dialect"
+    yield f"  {summary(foreign)}; to be imported"
     for each in foreign.falsifiers:
         yield f"  {Discharge.OPEN:<23}  {each.id}  {UNBOUND}"
 

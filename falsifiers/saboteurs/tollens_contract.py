@@ -22,7 +22,7 @@ def contract_duplicate_key_accepted(plant):
     def last_counts(pairs):
         def replacement(builder, at):
             for event in builder.inner():
-                yield event.value, builder.value(next(builder.events), (*at, event.value))
+                yield event.value, builder.value(builder.next_event(), (*at, event.value))
 
         return replacement
 
