@@ -122,7 +122,7 @@ def _version(foreign: Foreign, metadata: dict[str, Any], imported: Imported) -> 
 def _taken_texts(mapping: dict[str, Any], key: str) -> list[str]:
     """A list of texts, taken out of `mapping`; where it is none, it stays there."""
     value = mapping.get(key)
-    texts = isinstance(value, list) and all(isinstance(v, str) and v.strip() for v in value)
+    texts = isinstance(value, list) and all(map(_is_text, value))
     return mapping.pop(key) if texts else []
 
 
@@ -138,38 +138,41 @@ def _dependencies(metadata: dict[str, Any], known: Collection[str]) -> list[str]
 def _equations(
     foreign: Foreign, rest: dict[str, Any], imported: Imported
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Those with a formula; what else they state stands among their invariants."""
+    """Those with a formula; the others stay where they are."""
     taken: set[str] = set()
-    for name, equation in list((rest.get("equations") or {}).items()):
-        formula = equation.pop("formula", None) if isinstance(equation, dict) else equation
-        if not isinstance(formula, str) or not formula.strip():
-            if isinstance(equation, dict) and formula is not None:
-                equation["formula"] = formula
+    for name, stated in list((rest.get("equations") or {}).items()):
+        equation = dict(stated) if isinstance(stated, dict) else {"formula": stated}
+        if not _is_text(equation.get("formula")):
             continue
-        equation = equation if isinstance(equation, dict) else {}
-        ours = _free(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "law", taken, "_")
-        ours = ours if ours[0].isalpha() else f"law_{ours}"
+        words = re.findall(r"[a-z0-9]+", name.lower()) or ["law"]
+        words = words if words[0][0].isalpha() else ["law", *words]
+        ours = _free("_".join(words), taken, "_")
         taken.add(ours)
-        at: Location = ("equations", name)
         if ours != name:
+            at: Location = ("equations", name)
             imported.changed.append(_note(foreign, at, f"equations.{ours}"))
-        domain = _taken_texts({"domain": [equation.get("domain")]}, "domain")
-        for key in ("domain",) if domain else ():
-            del equation[key]
-        invariants = _taken_texts(equation, "invariants")
-        told = [line for key, value in equation.items() for line in _lines(value, key)]
-        told += [f"name in the source: {name}"] if ours != name else []
-        for key in equation:
-            imported.as_text.append(_note(foreign, (*at, key), f"equations.{ours}.invariants"))
+        yield ours, _equation(foreign, equation, name, ours, imported)
         del rest["equations"][name]
-        yield (
-            ours,
-            {
-                "formula": formula,
-                **({"domain": domain[0]} if domain else {}),
-                **({"invariants": invariants + told} if invariants or told else {}),
-            },
-        )
+
+
+def _equation(
+    foreign: Foreign, equation: dict[str, Any], name: str, ours: str, imported: Imported
+) -> dict[str, Any]:
+    """One equation; what it states beside formula and domain stands among its invariants."""
+    made = {"formula": equation.pop("formula")}
+    if _is_text(equation.get("domain")):
+        made["domain"] = equation.pop("domain")
+    invariants = _taken_texts(equation, "invariants")
+    for key, value in equation.items():
+        invariants += _lines(value, key)
+        at: Location = ("equations", name, key)
+        imported.as_text.append(_note(foreign, at, f"equations.{ours}.invariants"))
+    invariants += [f"name in the source: {name}"] if ours != name else []
+    return {**made, "invariants": invariants} if invariants else made
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _falsifiers(foreign: Foreign, rest: dict[str, Any], imported: Imported) -> list[dict[str, Any]]:
