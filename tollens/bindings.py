@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tollens.project import Project
 
+Note = Callable[[str, ast.Module], None]
 SCOPES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -30,14 +31,17 @@ class Binding:
         return nodeid == marked or nodeid.startswith(f"{marked}::")
 
 
-def find_bindings(project: Project) -> list[Binding]:
-    """Every mark in the project's test files; a file that does not parse binds nothing."""
+def find_bindings(project: Project, note: Note = lambda path, tree: None) -> list[Binding]:
+    """Every mark in the project's test files; a file that does not parse binds nothing.
+
+    `note` is shown the syntax of each file that was parsed, once.
+    """
     folder = project.root / project.falsifiers
     paths = sorted({*folder.rglob("test_*.py"), *folder.rglob("*_test.py")})
-    return [binding for path in paths for binding in _in_file(path, project.shown(path))]
+    return [binding for path in paths for binding in _in_file(path, project.shown(path), note)]
 
 
-def _in_file(path: Path, shown: str) -> Iterator[Binding]:
+def _in_file(path: Path, shown: str, note: Note) -> Iterator[Binding]:
     text = path.read_bytes()
     if b"falsifies" not in text:
         return
@@ -45,6 +49,7 @@ def _in_file(path: Path, shown: str) -> Iterator[Binding]:
         tree = ast.parse(text)
     except SyntaxError:
         return
+    note(shown, tree)
     lines = [n for n, line in enumerate(text.split(b"\n"), 1) if b"falsifies" in line]
     yield from _in_node(tree, shown, (), lines)
 
@@ -65,12 +70,12 @@ def _in_node(
 
 def _covers(node: ast.AST, lines: Sequence[int]) -> bool:
     """Whether one of `lines` is in the text of `node`, its decorators included."""
-    last = getattr(node, "end_lineno", None)
-    if last is None:
-        return True
-    decorators = getattr(node, "decorator_list", ())
-    first = min(each.lineno for each in (node, *decorators))
-    return any(first <= line <= last for line in lines)
+    if isinstance(node, SCOPES):
+        marks = [each.lineno for each in node.decorator_list]
+        first, last = min([node.lineno, *marks]), node.end_lineno
+    else:
+        first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", None)
+    return last is None or any(first <= line <= last for line in lines)
 
 
 def _is_mark(function: ast.expr) -> bool:

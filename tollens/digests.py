@@ -69,6 +69,10 @@ class Sources:
             self._imports[path] = sorted(set(self._read_imports(path)))
         return self._imports[path]
 
+    def note(self, path: str, tree: ast.Module) -> None:
+        """Remember what a file imports, from its syntax, so that it need not be parsed again."""
+        self._imports[path] = sorted(set(self._found(tree, path)))
+
     def module(self, name: str) -> str | None:
         """The project file of module `name`, relative to the root."""
         if name not in self._modules:
@@ -94,6 +98,9 @@ class Sources:
             tree = ast.parse(text)
         except SyntaxError:
             return
+        yield from self._found(tree, path)
+
+    def _found(self, tree: ast.Module, path: str) -> Iterator[str]:
         for names in imported_names(tree, path):
             found = next(filter(None, map(self.module, names)), None)
             if found:

@@ -34,7 +34,7 @@ class Inspection:
 
     @cached_property
     def bindings(self) -> list[Binding]:
-        return find_bindings(self.project)
+        return find_bindings(self.project, self.sources.note)
 
     @cached_property
     def marks(self) -> dict[str, list[Binding]]:
