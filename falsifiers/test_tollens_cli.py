@@ -71,6 +71,11 @@ def off_by_one(plant):
 """,
 }
 NEED = "TOLLENS_TEST_NEED"
+PROSE = """\
+metadata: {version: 1.0.0, description: d, references: [r]}
+falsification_tests:
+  - {id: F-PROSE-001, rule: r, prediction: p, test: by hand, if_fails: f}
+"""
 CONTRACT, EVIDENCE = "contracts/calc-v1.yaml", "evidence/calc-v1/evidence.json"
 
 
@@ -171,6 +176,18 @@ BREAKS = {
         CONTRACT,
         "titel",
         "error",
+    ),
+    "dialect": (
+        lambda m: Path("contracts/prose-v1.yaml").write_text(PROSE.replace("rule: r, ", "")),
+        "contracts/prose-v1.yaml",
+        "F-PROSE-001",
+        "warning",
+    ),
+    "prose": (
+        lambda m: Path("contracts/prose-v1.yaml").write_text(PROSE),
+        "contracts/prose-v1.yaml",
+        "F-PROSE-001",
+        "warning",
     ),
     "modeline": (lambda m: _edit(CONTRACT, "# yaml-", "# Yaml-"), CONTRACT, "# Yaml-", "warning"),
     "subject": (lambda m: _edit(CONTRACT, "calc.add", "calc.sub"), CONTRACT, "subject", "error"),
@@ -349,6 +366,8 @@ USES = [
     (["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"], 0),
     (["diff", "HEAD:contracts/calc-v1.yaml", "absent.yaml"], 2),
     (["new", "Foo Bar", "--subject", "calc.add"], 2),
+    (["import", "contracts/calc-v1.yaml"], 2),
+    (["import", "absent.yaml"], 1),
     (["schema"], 0),
     (["schema", "evidence"], 0),
     (["schema", "nothing"], 2),
@@ -386,14 +405,16 @@ COMMANDS = {
     "diff": ["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"],
     "new": ["new", "other-v1", "--subject", "calc.add"],
     "export": ["export", EVIDENCE],
+    "import": ["import", "prose-v1.yaml"],
     "schema": ["schema"],
 }
-UNWRAPPED = ("schema", "new", "explain", "export")
+UNWRAPPED = ("schema", "new", "explain", "export", "import")
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-005")
 def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):
     helps = {name: tollens(name, "--help").out for name in COMMANDS}
+    Path("prose-v1.yaml").write_text(PROSE)
     readable = [each for name, each in COMMANDS.items() if name not in UNWRAPPED]
     texts = [tollens(*arguments).out for arguments in readable]
     with monkeypatch.context() as patches:

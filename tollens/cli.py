@@ -15,8 +15,10 @@ import typer
 
 from tollens import contract as contract_file
 from tollens import evidence as evidence_file
+from tollens import unbound
 from tollens.bounds import show
 from tollens.cli_check import check_command
+from tollens.cli_import import import_command
 from tollens.cli_options import (
     AsFormat,
     Format,
@@ -26,13 +28,14 @@ from tollens.cli_options import (
     given_contracts,
     print_json,
     print_lines,
+    uncollected,
 )
 from tollens.cli_sign import export, sign
 from tollens.contract import Falsifier, Loaded, load
 from tollens.difference import compare, given, needed
 from tollens.errors import ContractError, ProjectError, TollensError
 from tollens.lint import Inspection
-from tollens.project import find_project, load_all
+from tollens.project import find_project, load_all, read_contracts
 from tollens.rule_page import lines as example_lines
 from tollens.rule_page import page
 from tollens.rules import RULES
@@ -70,11 +73,16 @@ def status(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
     """
     project, files = given_contracts(paths)
     inspection = Inspection(project)
-    standings = [inspection.standing(each) for each in load_all(project, files)]
+    read = read_contracts(project, files)
+    if read.findings:
+        raise ContractError(read.findings)
+    standings = [inspection.standing(each) for each in read.loaded]
     if form is Format.JSON:
-        print_json({"contracts": [_standing_as_json(each) for each in standings]})
+        shown = [_standing_as_json(each) for each in standings]
+        print_json({"contracts": shown + [unbound.as_json(each) for each in read.foreign]})
     else:
         print_lines(line for each in standings for line in _standing_lines(each))
+        print_lines(line for each in read.foreign for line in unbound.lines(each))
     raise typer.Exit(1 if any(each.status == "FALSIFIED" for each in standings) else 0)
 
 
@@ -221,6 +229,9 @@ def schema(
     print_json(schemas[kind]())
 
 
+app.command("import")(import_command)
+
+
 @app.callback(invoke_without_command=True)
 def version(
     show_version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
@@ -233,7 +244,8 @@ def version(
 def main() -> None:
     """Run the command; an error of the harness is one message on stderr, not a traceback."""
     try:
-        app()
+        with uncollected():
+            app()
     except ContractError as error:
         fail(str(error), 1)
     except ProjectError as error:
@@ -283,7 +295,10 @@ def _explain_rule(name: str) -> dict[str, Any]:
 def _explain_id(name: str) -> dict[str, Any]:
     project, files = given_contracts(None)
     inspection = Inspection(project)
-    for loaded in load_all(project, files):
+    read = read_contracts(project, files)
+    if read.findings:
+        raise ContractError(read.findings)
+    for loaded in read.loaded:
         for falsifier in loaded.contract.falsifiers:
             if falsifier.id == name:
                 return _explain_falsifier(inspection, loaded, falsifier)
@@ -291,6 +306,10 @@ def _explain_id(name: str) -> dict[str, Any]:
             if gate.id == name:
                 passed = inspection.standing(loaded).gates[name]
                 return {**gate.model_dump(), "contract": loaded.source.path, "passed": passed}
+    for foreign in read.foreign:
+        for each in foreign.falsifiers:
+            if each.id == name:
+                return unbound.facts(foreign, each)
     raise ProjectError(f"{name} is no falsifier, gate or rule; rules: {', '.join(RULES)}")
 
 

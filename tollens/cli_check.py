@@ -18,7 +18,7 @@ from tollens.errors import ContractError, Finding, ProjectError, TollensError
 from tollens.fingerprints import Named, named
 from tollens.lint import Inspection, check
 from tollens.past import prefix, project_at
-from tollens.project import Project, read_all
+from tollens.project import Project, read_contracts
 from tollens.workflow_commands import command
 
 
@@ -80,8 +80,9 @@ def check_command(
 
 def findings(project: Project, files: Sequence[Path], whole: bool) -> list[Finding]:
     """What is wrong with the contracts; with `whole`, which are all, with the project too."""
-    loaded, found = read_all(project, files)
-    return [*found, *check(Inspection(project), loaded, whole=whole and not found)]
+    read = read_contracts(project, files)
+    whole = whole and not read.findings
+    return [*read.findings, *check(Inspection(project), read.loaded, whole, read.foreign)]
 
 
 def _accept(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -31,8 +33,21 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        typer.echo(line)
+    text = "\n".join(lines)
+    if text:
+        typer.echo(text)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector's passes over thousands of contracts, which live to the end anyway."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def print_json(value: Any) -> None:

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from tollens.bounds import Measure, Strict
+from tollens.dialect import foreign_finding, is_foreign
 from tollens.errors import ContractError, Finding
 from tollens.source import Location, Source, parse, read_text
 from tollens.verdicts import Discharge, Level, Status
@@ -214,6 +215,10 @@ def load(path: Path, shown: str | None = None) -> Loaded:
 
 def validate(path: Path, source: Source) -> Loaded:
     """The contract that `source` holds; its id is the stem of `path`. Raises ContractError."""
+    if is_foreign(source.data):
+        raise ContractError([foreign_finding(source)])
+    if source.odd:
+        raise ContractError(source.odd)
     try:
         contract = Contract.model_validate(_mapping(source))
     except ValidationError as error:

@@ -40,6 +40,7 @@ class Sources:
     _sha256: dict[str, str] = field(default_factory=dict)
     _imports: dict[str, list[str]] = field(default_factory=dict)
     _modules: dict[str, str | None] = field(default_factory=dict)
+    _conftest_files: dict[str, list[str]] = field(default_factory=dict)
 
     def sha256(self, path: str) -> str:
         """Digest of a file, with line ends as git stores them."""
@@ -68,6 +69,10 @@ class Sources:
             self._imports[path] = sorted(set(self._read_imports(path)))
         return self._imports[path]
 
+    def note(self, path: str, tree: ast.Module) -> None:
+        """Remember what a file imports, from its syntax, so that it need not be parsed again."""
+        self._imports[path] = sorted(set(self._found(tree, path)))
+
     def module(self, name: str) -> str | None:
         """The project file of module `name`, relative to the root."""
         if name not in self._modules:
@@ -86,10 +91,16 @@ class Sources:
         file = self.project.root / path
         if file.suffix != ".py":
             return
+        text = file.read_bytes()
+        if b"import" not in text:
+            return  # most saboteurs import nothing
         try:
-            tree = ast.parse(file.read_bytes())
+            tree = ast.parse(text)
         except SyntaxError:
             return
+        yield from self._found(tree, path)
+
+    def _found(self, tree: ast.Module, path: str) -> Iterator[str]:
         for names in imported_names(tree, path):
             found = next(filter(None, map(self.module, names)), None)
             if found:
@@ -113,10 +124,13 @@ class Sources:
         conftests = {found for path in paths for found in self._conftests(path)}
         return self.closure(paths, f"{self.project.falsifiers}/") | conftests
 
-    def _conftests(self, path: str) -> Iterator[str]:
-        for folder in Path(path).parents:
-            if (self.project.root / folder / "conftest.py").is_file():
-                yield (folder / "conftest.py").as_posix()
+    def _conftests(self, path: str) -> list[str]:
+        folder = path.rpartition("/")[0]
+        if folder not in self._conftest_files:
+            candidates = [each / "conftest.py" for each in Path(path).parents]
+            there = [each for each in candidates if (self.project.root / each).is_file()]
+            self._conftest_files[folder] = [each.as_posix() for each in there]
+        return self._conftest_files[folder]
 
 
 @dataclass(frozen=True)

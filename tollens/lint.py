@@ -8,6 +8,8 @@ from functools import cached_property
 
 from tollens.bindings import Binding, find_bindings
 from tollens.contract import Falsifier, Loaded, across
+from tollens.dialect import Foreign
+from tollens.dialect import findings as findings_in_prose
 from tollens.digests import Sources, Today, today
 from tollens.errors import EvidenceError, Finding, ProjectError, Severity
 from tollens.evidence import Evidence, read
@@ -32,7 +34,15 @@ class Inspection:
 
     @cached_property
     def bindings(self) -> list[Binding]:
-        return find_bindings(self.project)
+        return find_bindings(self.project, self.sources.note)
+
+    @cached_property
+    def marks(self) -> dict[str, list[Binding]]:
+        """The bindings by the falsifier that they name."""
+        found: dict[str, list[Binding]] = {}
+        for binding in self.bindings:
+            found.setdefault(binding.falsifier, []).append(binding)
+        return found
 
     @cached_property
     def saboteurs(self) -> dict[str, Saboteur]:
@@ -47,7 +57,9 @@ class Inspection:
         return saboteur_digests(self.saboteurs, self.sources)
 
     def today(self, loaded: Loaded) -> Today:
-        return today(loaded.contract, self.sources, self.bindings)
+        names = [falsifier.id for falsifier in loaded.contract.falsifiers]
+        marks = [mark for name in names for mark in self.marks.get(name, ())]
+        return today(loaded.contract, self.sources, marks)
 
     def evidence(self, loaded: Loaded) -> Evidence | None:
         path = self.project.evidence_path(loaded.contract.id)
@@ -58,11 +70,15 @@ class Inspection:
         return live(loaded.contract, self.evidence(loaded), self.today(loaded), self.digests)
 
 
-def check(inspection: Inspection, loaded: list[Loaded], whole: bool) -> Iterator[Finding]:
-    """All findings; `whole` says that `loaded` are all the project's contracts."""
+def check(
+    inspection: Inspection, loaded: list[Loaded], whole: bool, foreign: Iterable[Foreign] = ()
+) -> Iterator[Finding]:
+    """All findings; `whole` says that these are all the project's contracts."""
     yield from across(loaded, [path.stem for path in inspection.project.contract_files()])
     for each in loaded:
         yield from _contract(inspection, each)
+    for other in foreign:
+        yield from findings_in_prose(other)
     if whole:
         yield from _whole_project(inspection, loaded)
 
@@ -87,7 +103,7 @@ def _contract(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
 def _falsifier(
     inspection: Inspection, loaded: Loaded, falsifier: Falsifier, at: Location
 ) -> Iterator[Finding]:
-    if all(binding.falsifier != falsifier.id for binding in inspection.bindings):
+    if falsifier.id not in inspection.marks:
         yield _found(loaded, "unbound", (*at, "id"), f"{falsifier.id} without a test")
     if not falsifier.kills:
         yield _found(loaded, "no-saboteur", at, f"{falsifier.id} without saboteurs")

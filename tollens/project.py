@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 
-from tollens.contract import Loaded, load
+from tollens.contract import Loaded, validate
+from tollens.dialect import Foreign, is_foreign
 from tollens.errors import ContractError, Finding, ProjectError
+from tollens.source import parse, read_text
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,11 @@ class Project:
 
     def shown(self, path: Path) -> str:
         """`path` relative to the root where it is below it: what findings and evidence name."""
-        resolved = path.resolve()
-        inside = resolved.is_relative_to(self.root)
-        return (resolved.relative_to(self.root) if inside else path).as_posix()
+        root, resolved = self.root.as_posix(), _real(path)
+        if resolved == root:
+            return "."
+        inside = f"{root.rstrip('/')}/"
+        return resolved.removeprefix(inside) if resolved.startswith(inside) else path.as_posix()
 
     def evidence_path(self, contract_id: str) -> Path:
         return self.root / self.evidence / contract_id / "evidence.json"
@@ -42,6 +48,22 @@ class Project:
             folder.mkdir(exist_ok=True)
             (folder / ".gitignore").write_text("*\n")
         return folder
+
+
+def resolve(path: Path) -> Path:
+    """`path.resolve()`, at the cost of one look at the file system for each file in a folder."""
+    return Path(_real(path))
+
+
+def _real(path: Path) -> str:
+    folder, name = os.path.split(os.path.join(os.getcwd(), path))
+    plain = name not in ("", "..") and not os.path.islink(path)
+    return os.path.join(_folder(folder), name) if plain else os.path.realpath(path)
+
+
+@lru_cache(maxsize=1024)
+def _folder(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def find_project(start: Path) -> Project:
@@ -80,8 +102,17 @@ def contract_paths(arguments: Iterable[Path]) -> list[Path]:
         paths = sorted(argument.rglob("*.y*ml")) if argument.is_dir() else [argument]
         if not paths:
             raise ProjectError(f"{argument}: holds no contract (*.yaml)")
-        found |= dict.fromkeys(path.resolve() for path in paths)
+        found |= dict.fromkeys(map(resolve, paths))
     return list(found)
+
+
+@dataclass(frozen=True)
+class Contracts:
+    """What some files hold: valid contracts, contracts in another dialect, and what is neither."""
+
+    loaded: list[Loaded] = field(default_factory=list)
+    foreign: list[Foreign] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
@@ -93,12 +124,22 @@ def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
 
 
 def read_all(project: Project, paths: Iterable[Path]) -> tuple[list[Loaded], list[Finding]]:
-    """The contracts that are valid, and the findings of those that are not."""
-    loaded: list[Loaded] = []
-    findings: list[Finding] = []
+    """The contracts that are valid, and the findings of those that are none in any dialect."""
+    read = read_contracts(project, paths)
+    return read.loaded, read.findings
+
+
+def read_contracts(project: Project, paths: Iterable[Path]) -> Contracts:
+    """What `paths` hold, each file read once."""
+    read = Contracts()
     for path in paths:
+        shown = project.shown(path)
         try:
-            loaded.append(load(path, project.shown(path)))
+            source = parse(read_text(path, shown), shown)
+            if is_foreign(source.data):
+                read.foreign.append(Foreign(path, source))
+            else:
+                read.loaded.append(validate(path, source))
         except ContractError as error:
-            findings += error.findings
-    return loaded, findings
+            read.findings.extend(error.findings)
+    return read

@@ -95,6 +95,28 @@ EXAMPLES = {
     "schema": Example(
         edits=CONTRACT, old="version: 1.0.0", new="version: one", line="version: one"
     ),
+    "dialect": Example(
+        edits="contracts/prose-v1.yaml",
+        new="""\
+metadata: {version: 1.0.0, description: d, references: [r]}
+falsification_tests:
+  - {id: F-PROSE-001, prediction: p, test: by hand, if_fails: f}
+""",
+        path="contracts/prose-v1.yaml",
+        line="id: F-PROSE-001",
+        severity="warning",
+    ),
+    "prose": Example(
+        edits="contracts/prose-v1.yaml",
+        new="""\
+metadata: {version: 1.0.0, description: d, references: [r]}
+falsification_tests:
+  - {id: F-PROSE-001, rule: r, prediction: p, test: by hand, if_fails: f}
+""",
+        path="contracts/prose-v1.yaml",
+        line="id: F-PROSE-001",
+        severity="warning",
+    ),
     "modeline": Example(
         edits=CONTRACT,
         old="# yaml-language-server: $schema=contract.schema.json",

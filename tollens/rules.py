@@ -11,6 +11,14 @@ RULES: dict[str, tuple[str, str]] = {
         "The contract has the keys, types and references of the published JSON Schema.",
         "Point the editor at the schema with the modeline; `tollens schema` prints it.",
     ),
+    "dialect": (
+        "A contract in the provable-contracts dialect is whole in that dialect.",
+        "Correct it there, or run `tollens import CONTRACT` and write what is missing.",
+    ),
+    "prose": (
+        "What only prose states is bound to no test and is never a pass.",
+        "Run `tollens import CONTRACT`, then write a test that measures.",
+    ),
     "modeline": (
         "The first line points editors at the schema.",
         "Start with `# yaml-language-server: $schema=<path of contract.schema.json>`.",

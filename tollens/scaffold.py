@@ -72,7 +72,7 @@ def write_scaffold(project: Project, contract_id: str, subject: str) -> list[Pat
         "gate": area.upper(),
         "id": contract_id,
         "saboteur": f"{area}-fault",
-        "schema": _schema_for(contract),
+        "schema": schema_for(contract),
         "subject": subject,
         "title": area.replace("-", " "),
     }
@@ -89,7 +89,7 @@ def refuse_existing(project: Project, paths: Iterable[Path]) -> None:
             raise ProjectError(f"{project.shown(path)} exists; nothing was written")
 
 
-def _schema_for(contract: Path) -> str:
+def schema_for(contract: Path) -> str:
     """The schema's path from the contract: the package's own inside the project, else a copy."""
     packaged = Path(str(resources.files("tollens").joinpath("schema", "contract.schema.json")))
     if packaged.is_relative_to(contract.parent.parent):

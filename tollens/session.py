@@ -18,13 +18,14 @@ from tollens import history
 from tollens.bindings import Binding, find_bindings
 from tollens.circumstances import describe, utc_now
 from tollens.contract import Falsifier, Loaded, across
+from tollens.dialect import Foreign, foreign_finding
 from tollens.digests import Sources, today
 from tollens.errors import ContractError, TollensError
 from tollens.evidence import Evidence, Run, dump, write_atomically
 from tollens.history import Recordable, Recorded
 from tollens.observing import Observe
 from tollens.outcomes import Outcome, Trial, fold, fold_kills
-from tollens.project import Project, contract_paths, load_all, read_all
+from tollens.project import Project, contract_paths, read_all, read_contracts
 from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
 from tollens.verdicts import Kill, Level, Verdict, worst
 
@@ -62,6 +63,7 @@ class Session:
     mode: Mode = "auto"
     sabotage: bool = False
     arguments: Sequence[str] = ()
+    foreign: Sequence[Foreign] = ()
     started: str = field(default_factory=utc_now)
     trials: list[Trial] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
@@ -134,6 +136,11 @@ class Session:
         for loaded in self.loaded:
             self.closed.append(self._close(loaded))
         self.failures += [failure for each in self.closed for failure in each.failures]
+        self.failures += [
+            f"{prose.id}: no test is bound to it; run `tollens import {each.source.path}` first"
+            for each in self.foreign
+            for prose in each.falsifiers
+        ]
         verdicts = [verdict for each in self.closed for verdict in each.verdicts.values()]
         if not any(verdict.executed for verdict in verdicts):
             self.failures.append("no falsifier was executed, and that is never a pass")
@@ -282,11 +289,16 @@ def open_session(
     arguments: Sequence[str],
 ) -> Session:
     """Load the contracts; raises ContractError or ProjectError where one cannot be used."""
-    loaded = load_all(project, contract_paths(contracts))
-    findings = list(across(loaded, [path.stem for path in project.contract_files()]))
+    read = read_contracts(project, contract_paths(contracts))
+    named = {path.resolve() for path in contracts}
+    prose = [each for each in read.foreign if each.path in named or not read.loaded]
+    findings = [*read.findings, *(foreign_finding(each.source) for each in prose)]
+    if not findings:
+        known = [path.stem for path in project.contract_files()]
+        findings += across(read.loaded, known)
     if findings:
         raise ContractError(findings)
-    return Session(project, loaded, mode, sabotage, arguments)
+    return Session(project, read.loaded, mode, sabotage, arguments, foreign=read.foreign)
 
 
 def declared(project: Project) -> dict[str, Falsifier]:

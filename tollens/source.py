@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,9 @@ from tollens.errors import ContractError, Finding
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_EVENTS = 60_000
+
+
+ENDS = frozenset({yaml.SequenceEndEvent, yaml.MappingEndEvent})
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -50,14 +54,20 @@ MAYBE_NO_STRING = re.compile(r"[~nNtTfF0-9.+-]|$")
 class Source:
     """A parsed YAML text: its data, and the 1-based line on which each value's key stands.
 
-    `root` is the parser's node, None for an empty text; its marks do not count a byte order mark.
+    `odd` are findings of what only a dialect may have: keys that are no strings, as text.
     """
 
     path: str
     text: str
     data: Any
     lines: Mapping[Location, int]
-    root: yaml.Node | None = field(repr=False, compare=False)
+    odd: tuple[Finding, ...] = ()
+
+    @cached_property
+    def root(self) -> yaml.Node | None:
+        """The parser's node, None for an empty text; its marks do not count a byte order mark."""
+        root: yaml.Node | None = yaml.compose(self.text, Loader=_Loader)
+        return root
 
     def line(self, location: Location) -> int:
         """The line of `location`, or of the nearest enclosing value that is in the text."""
@@ -95,15 +105,14 @@ def parse(text: str, shown: str) -> Source:
         raise _refuse(shown, 1, f"{len(text):,} characters", f"at most {MAX_BYTES:,} bytes")
     builder = _Builder(shown)
     try:
-        node = _compose(text, shown)
+        data = builder.document(text)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, shown, text) from error
     except yaml.reader.ReaderError as error:
         line = text.encode().count(b"\n", 0, error.position) + 1
         found = f"the character U+{int(error.character):04X}"
         raise _refuse(shown, line, found, "printable characters") from error
-    data = None if node is None else builder.build(node, ())
-    return Source(shown, text, data, builder.lines, node)
+    return Source(shown, text, data, builder.lines, tuple(builder.odd))
 
 
 def _refuse(
@@ -124,42 +133,92 @@ def _syntax_error(error: yaml.MarkedYAMLError, shown: str, text: str) -> Contrac
     return _refuse(shown, line, problem, error.context or "well-formed YAML")
 
 
-def _compose(text: str, shown: str) -> yaml.Node | None:
-    """The root of the text's one document, made in one pass over the parser's events."""
-    loader = _Loader(text)
-    try:
-        events = _events(loader, shown)
-        next(events)  # the stream starts
-        if isinstance(next(events), yaml.StreamEndEvent):
-            return None
-        root = _node(next(events), events)
-        next(events)  # the document ends
-        after = next(events)
-        if isinstance(after, yaml.StreamEndEvent):
-            return root
-        line = after.start_mark.line + 1
-        raise _refuse(shown, line, "a second document", "one document in the file")
-    finally:
-        loader.dispose()
+@dataclass
+class _Builder:
+    """Makes data of the parser's events in one pass, and remembers where each value stands."""
 
+    shown: str
+    lines: dict[Location, int] = field(default_factory=dict)
+    odd: list[Finding] = field(default_factory=list)
+    anchors: set[str] = field(default_factory=set)
+    depth: int = 0
+    count: int = 0
+    next_event: Callable[[], Any] = lambda: None
 
-def _events(loader: Any, shown: str) -> Iterator[Any]:
-    """The parser's events, as far as they are not hostile."""
-    depth = 0
-    anchors: set[str] = set()
-    for count, event in enumerate(iter(loader.get_event, None)):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        _refuse_hostile(event, depth, count, shown)
-        anchor = getattr(event, "anchor", None)
-        if anchor in anchors:
-            found = f"the anchor &{anchor} a second time"
-            raise _refuse(shown, _line(event), found, "each anchor once")
-        if anchor:
-            anchors.add(anchor)
-        yield event
+    def document(self, text: str) -> Any:
+        """The data of the text's one document; None for an empty text."""
+        loader = _Loader(text)
+        self.next_event = loader.get_event
+        try:
+            self.next_event()  # the stream starts
+            if isinstance(self.next_event(), yaml.StreamEndEvent):
+                return None
+            data = self.value(self.next_event(), ())
+            self.next_event()  # the document ends
+            after = self.next_event()
+            if isinstance(after, yaml.StreamEndEvent):
+                return data
+            raise _refuse(self.shown, _line(after), "a second document", "one document in the file")
+        finally:
+            loader.dispose()
+
+    def value(self, event: Any, at: Location) -> Any:
+        """The value that starts with `event`; takes from the events what belongs to it."""
+        self.admit(event)
+        self.lines.setdefault(at, event.start_mark.line + 1)
+        if type(event) is yaml.ScalarEvent:
+            return _scalar(event)
+        self.depth += 1
+        if type(event) is yaml.SequenceStartEvent:
+            made: Any = [self.value(item, (*at, i)) for i, item in enumerate(self.inner())]
+        else:
+            made = dict(self.pairs(at))
+        self.depth -= 1
+        return made
+
+    def admit(self, event: Any) -> None:
+        """Refuse an event that is hostile, or that names an anchor again."""
+        opens = type(event) is not yaml.ScalarEvent
+        self.count += 1 + opens  # and one for its end
+        _refuse_hostile(event, self.depth + opens, self.count, self.shown)
+        if event.anchor in self.anchors:
+            found = f"the anchor &{event.anchor} a second time"
+            raise _refuse(self.shown, _line(event), found, "each anchor once")
+        if event.anchor:
+            self.anchors.add(event.anchor)
+
+    def inner(self) -> Iterator[Any]:
+        """The events up to the end of a collection; whoever takes one takes all that it starts."""
+        return iter(self.until_end, None)
+
+    def until_end(self) -> Any:
+        event = self.next_event()
+        return None if type(event) in ENDS else event
+
+    def pairs(self, at: Location) -> Iterator[tuple[str, Any]]:
+        seen: dict[str, int] = {}
+        for event in self.inner():
+            line, key = event.start_mark.line + 1, self.key(event, at)
+            if key in seen:
+                found = f"the key {key} a second time (first on line {seen[key]})"
+                hint = "keep one of the two"
+                raise _refuse(self.shown, line, found, "each key once", hint, (*at, key))
+            seen[key] = self.lines[(*at, key)] = line
+            yield key, self.value(self.next_event(), (*at, key))
+
+    def key(self, event: Any, at: Location) -> str:
+        self.admit(event)
+        scalar = type(event) is yaml.ScalarEvent
+        key = _scalar(event) if scalar else None
+        if isinstance(key, str):
+            return key
+        found = f"the key {key!r:.40}" if scalar else "the key a collection"
+        finding = Finding("yaml", self.shown, _line(event), found, "a string", dotted(at))
+        if not scalar:
+            raise ContractError([finding])
+        self.odd.append(finding)
+        text: str = event.value
+        return text
 
 
 def _refuse_hostile(event: Any, depth: int, count: int, shown: str) -> None:
@@ -167,10 +226,10 @@ def _refuse_hostile(event: Any, depth: int, count: int, shown: str) -> None:
 
     Those are aliases (which multiply), tags, deep nesting, and more values than a person wrote.
     """
-    if isinstance(event, yaml.AliasEvent):
+    if type(event) is yaml.AliasEvent:
         found = f"the alias *{event.anchor}"
         raise _refuse(shown, _line(event), found, "plain values", "write it out")
-    if getattr(event, "tag", None):
+    if event.tag:
         raise _refuse(shown, _line(event), f"the tag {event.tag}", "plain values")
     if depth > MAX_DEPTH:
         found = f"more than {MAX_DEPTH} levels"
@@ -185,57 +244,9 @@ def _line(event: Any) -> int:
     return line
 
 
-def _node(event: Any, events: Iterator[Any]) -> yaml.Node:
-    """The node that starts with `event`; takes from `events` what belongs to it."""
-    kind, start = type(event), event.start_mark
-    if kind is yaml.ScalarEvent:
-        return yaml.ScalarNode("", event.value, start, event.end_mark, style=event.style)
-    items, end = [], next(events)
-    while not isinstance(end, yaml.CollectionEndEvent):
-        items.append(_node(end, events))
-        end = next(events)
-    made: Any = items
-    stop: Any = end.end_mark
-    if kind is yaml.MappingStartEvent:
-        made = list(zip(items[::2], items[1::2], strict=True))
-    node = yaml.MappingNode if kind is yaml.MappingStartEvent else yaml.SequenceNode
-    return node("", made, start, stop, flow_style=event.flow_style)
-
-
-@dataclass
-class _Builder:
-    """Turns the parser's nodes into data, and remembers where each stands."""
-
-    shown: str
-    lines: dict[Location, int] = field(default_factory=dict)
-
-    def build(self, node: yaml.Node, at: Location) -> Any:
-        self.lines.setdefault(at, node.start_mark.line + 1)
-        if isinstance(node, yaml.ScalarNode):
-            return _scalar(node)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.build(item, (*at, i)) for i, item in enumerate(node.value)]
-        return dict(self.pairs(node, at))
-
-    def pairs(self, node: yaml.Node, at: Location) -> Iterator[tuple[str, Any]]:
-        seen: dict[str, int] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
-            if not isinstance(key, str):
-                shown = repr(key) if isinstance(key_node, yaml.ScalarNode) else "a collection"
-                raise _refuse(self.shown, line, f"the key {shown:.40}", "a string", at=at)
-            if key in seen:
-                found = f"the key {key} a second time (first on line {seen[key]})"
-                hint = "keep one of the two"
-                raise _refuse(self.shown, line, found, "each key once", hint, (*at, key))
-            seen[key] = self.lines[(*at, key)] = line
-            yield key, self.build(value_node, (*at, key))
-
-
-def _scalar(node: yaml.ScalarNode) -> Any:
-    if not node.style and MAYBE_NO_STRING.match(node.value):
+def _scalar(event: Any) -> Any:
+    if not event.style and MAYBE_NO_STRING.match(event.value):
         for pattern, convert in CORE_SCHEMA:
-            if pattern.fullmatch(node.value):
-                return convert(node.value)
-    return node.value
+            if pattern.fullmatch(event.value):
+                return convert(event.value)
+    return event.value

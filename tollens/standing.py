@@ -119,11 +119,11 @@ def _falsifier(
     today: Today | None,
     saboteurs: Mapping[str, str],
 ) -> FalsifierStanding:
-    claim = contract.claim(falsifier)
     results = _of(falsifier, evidence.predicate.results if evidence else ())
     severity = _of(falsifier, evidence.predicate.severity if evidence else ())
     kills = [each for each in severity if each.saboteur in falsifier.kills]
     if today is None:
+        claim = contract.claim(falsifier) if results else ""
         fresh = [each for each in results if each.digests.claim == claim]
         proven = [each.digests for each in fresh]
         fresh_kills = [each for each in kills if each.digests.without_saboteur() in proven]

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tollens.bounds import Judged, show
+from tollens.dialect import NAME, Foreign
 from tollens.outcomes import Outcome
-from tollens.verdicts import Kill, denominator
+from tollens.unbound import UNBOUND, summary
+from tollens.verdicts import Kill, Status, Verdict, denominator
 
 if TYPE_CHECKING:
     from tollens.session import Closed, Session
@@ -23,13 +25,17 @@ def lines(session: Session) -> Iterator[str]:
     """The table of each contract, the kill matrix, what failed, and the denominator."""
     for closed in session.closed:
         yield from _contract(closed)
+    for foreign in session.foreign if session.closed else ():
+        yield from _foreign(foreign)
     if session.sabotage:
         yield from _matrix(session)
     for failure in session.failures:
         yield from _wrap(f"FAILED {failure}", "", " " * 7)
     if session.closed:
         verdicts = [verdict for each in session.closed for verdict in each.verdicts.values()]
-        yield from _wrap(f"{denominator(verdicts)}; {len(session.closed)} contract(s)", "", "  ")
+        verdicts += [Verdict.NOT_RUN for each in session.foreign for _ in each.falsifiers]
+        count = len(session.closed) + len(session.foreign)
+        yield from _wrap(f"{denominator(verdicts)}; {count} contract(s)", "", "  ")
 
 
 def _contract(closed: Closed) -> Iterator[str]:
@@ -42,6 +48,16 @@ def _contract(closed: Closed) -> Iterator[str]:
             yield from _outcome(outcome, standing[falsifier.id].discharge)
     said = denominator(list(closed.verdicts.values()))
     yield from _wrap(f"{standing.status}; {said}{_wrote(closed)}", "  ", "    ")
+
+
+def _foreign(foreign: Foreign) -> Iterator[str]:
+    """A contract in another dialect: nothing in it is bound, so nothing of it was run."""
+    yield ""
+    yield from _wrap(f"{foreign.id} {foreign.version}  in the {NAME} dialect", "", "  ")
+    for prose in foreign.falsifiers:
+        yield f"  {prose.id}"
+        yield f"    {Verdict.NOT_RUN:<12}  {UNBOUND}"
+    yield from _wrap(f"{Status.PROPOSED}; {summary(foreign)}", "  ", "    ")
 
 
 def _outcome(outcome: Outcome, discharge: str) -> Iterator[str]:

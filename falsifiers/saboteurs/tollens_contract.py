@@ -20,10 +20,9 @@ def contract_duplicate_key_accepted(plant):
     """Of two equal keys the last one counts, silently."""
 
     def last_counts(pairs):
-        def replacement(builder, node, at):
-            last = {key.value: (key, value) for key, value in node.value}
-            node.value = list(last.values())
-            return pairs(builder, node, at)
+        def replacement(builder, at):
+            for event in builder.inner():
+                yield event.value, builder.value(builder.next_event(), (*at, event.value))
 
         return replacement
 
