@@ -4,10 +4,16 @@
 def layers_in_reverse(plant):
     """The last layer comes first."""
 
-    def fault(layer_weights):
-        return lambda model, layer: layer_weights(model, model.config.layers - 1 - layer)
+    def fault(weight):
+        def faulty(self, name, kind="weight"):
+            block, _, rest = name.removeprefix("blk.").partition(".")
+            if name.startswith("blk."):
+                name = f"blk.{self.config.block_count - 1 - int(block)}.{rest}"
+            return weight(self, name, kind)
 
-    plant("engine.model.layer_weights", fault)
+        return faulty
+
+    plant("engine.model.Model.weight", fault)
 
 
 def words_mean_others(plant):
