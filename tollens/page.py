@@ -1,0 +1,325 @@
+"""The review as one HTML file that needs no network and no script, of at most 2 MB.
+
+The template escapes everything that it is given, and its content security policy admits no script
+at all. Where there is too much, attachments go first, then plots, then the prose of what holds;
+the page says what was left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tollens import scale as drawn
+from tollens.attachments import Embedded, Kept, embed, kept, left_out
+from tollens.bounds import show
+from tollens.evidence import MeasureResult, Run
+from tollens.project import Project
+from tollens.review import UNPROVEN, WORST, ContractView, FalsifierView, Review
+from tollens.verdicts import Discharge, Kill, Status, Verdict
+
+LIMIT = 2_000_000
+CLASSES = {
+    Discharge.DISCHARGED: "ok",
+    Discharge.PARTIAL_ALGORITHM_LEVEL: "part",
+    Discharge.BLOCKER_FIXTURE_ABSENT: "block",
+    Discharge.OPEN: "open",
+    Verdict.CORROBORATED: "ok",
+    Verdict.BLOCKED: "block",
+    Verdict.NOT_RUN: "open",
+    Status.PROPOSED: "open",
+}
+MARKS = {Kill.KILLED: ("✓", "ok"), Kill.SURVIVED: ("✗", "bad"), Kill.ERROR: ("!", "part")}
+MARKS[UNPROVEN] = ("?", "block")  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much is told, and the words for what is not.
+
+    Beyond the `whole` worst, a falsifier is one line; where it is discharged, its prose may go.
+    """
+
+    omitted: tuple[str, ...] = ()
+    plots: bool = True
+    prose: bool = True
+    matrices: bool = True
+    whole: int | None = None
+    longest: int = 4000
+
+
+PLOTS = "plots of earlier runs"
+PROSE = "predictions and advice of what is discharged"
+MATRICES = "kill matrices without survivors"
+WHOLE = 200
+LINES = f"all but one line of each falsifier after the {WHOLE} worst"
+DETAILS = (
+    Detail(),
+    Detail((PLOTS,), plots=False, longest=400),
+    Detail((PLOTS, PROSE), plots=False, prose=False, longest=400),
+    Detail((PLOTS, PROSE, MATRICES), False, False, False, longest=400),
+    Detail((PLOTS, LINES, MATRICES), False, False, False, WHOLE, longest=200),
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the page tells of one falsifier beside its first line."""
+
+    prose: bool
+    results: bool
+
+
+@dataclass(frozen=True)
+class Count:
+    """A class of things, how many there are, and how it is named and coloured."""
+
+    word: str
+    count: int
+    of: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to filter the falsifiers."""
+
+    name: str
+    label: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place in the kill matrix: what became of the saboteur, or `span` places without one."""
+
+    outcome: str = ""
+    mark: str = ""
+    of: str = ""
+    span: int = 1
+
+
+def render(
+    project: Project, review: Review, changes: Sequence[tuple[str, Sequence[str]]], since: str
+) -> str:
+    """The page; `changes` since the commit named `since` are (title, rows), or there are none."""
+    files = kept(project, review)
+    told = {"review": review, "files": files, "changes": changes, "since": since}
+    for detail in DETAILS:
+        page = _page(told, detail, {})
+        if len(page.encode()) <= LIMIT:
+            break
+    room = LIMIT - len(page.encode())
+    embedded = embed(files.values(), room) if room > 0 else {}
+    return _page(told, detail, embedded) if embedded else page
+
+
+def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedded]) -> str:
+    review, files = told["review"], told["files"]
+    environment = Environment(
+        autoescape=True,
+        loader=PackageLoader("tollens"),
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    style = resources.files("tollens").joinpath("templates", "report.css").read_text()
+    kills = Counter(kill.outcome for each in review.falsifiers for kill in each.kills)
+    return environment.get_template("report.html").render(
+        **told,
+        alarms=alarms(review),
+        classes=classes,
+        cut=lambda text: cut(text, detail.longest),
+        detail=detail,
+        embedded=embedded,
+        exactly=_exactly,
+        filters=choices(review),
+        host=host,
+        ids={each.loaded.contract.id for each in review.contracts},
+        killed=kills[Kill.KILLED],
+        limit=LIMIT,
+        matrix_of=matrix,
+        number=show,
+        omitted=[*detail.omitted, *_left_out(files.values(), embedded)],
+        runs=runs(review),
+        saboteurs=kills.total(),
+        scale=_scale,
+        signed=signed,
+        strip=strip,
+        tell=_teller(review, detail),
+        style=Markup(style),
+        totals=totals(review),
+        trend=drawn.trend,
+        word_class=word_class,
+    )
+
+
+def _teller(review: Review, detail: Detail) -> Callable[[FalsifierView], Told]:
+    """What is told of each falsifier at a level of detail."""
+    worst_first = sorted(review.falsifiers, key=lambda each: each.badness)
+    whole = {each.falsifier.id for each in worst_first[: detail.whole]}
+
+    def told(f: FalsifierView) -> Told:
+        prose = detail.prose or f.discharge is not Discharge.DISCHARGED
+        shown = f.falsifier.id in whole
+        return Told(prose and shown, shown)
+
+    return told
+
+
+def cut(text: str, longest: int) -> str:
+    """`text`, or its beginning and how much more there is."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]} … ({len(text) - longest:,} characters more)"
+
+
+def _left_out(files: Iterable[Kept], embedded: Mapping[str, Embedded]) -> list[str]:
+    count = len(list(left_out(files, embedded)))
+    return [f"{count} attachment(s), named with size and sha256"] if count else []
+
+
+def word_class(word: str) -> str:
+    """The colour of a verdict, a discharge or a status."""
+    return CLASSES.get(word, "ok" if word.startswith("ACTIVE") else _bad(word))  # type: ignore[call-overload, no-any-return]
+
+
+def _bad(word: str) -> str:
+    return "part" if word in (Discharge.PARTIAL_ALGORITHM_LEVEL, Verdict.INCONCLUSIVE) else "bad"
+
+
+def signed(margin: float) -> str:
+    """A margin with its sign, so that a broken bound is read at a glance."""
+    return f"+{margin:.3g}" if margin > 0 else f"{margin + 0.0:.3g}"
+
+
+def host(run: Run) -> str:
+    """The machine of a run in a few words."""
+    gpu = f", {run.host.gpu}" if run.host.gpu else ""
+    return f"{run.host.cpu}, {run.host.cores} cores{gpu}"
+
+
+def _scale(f: FalsifierView, name: str, measured: MeasureResult) -> drawn.Scale | None:
+    """The scale of a measure under the bound that the contract has today; none of `0 = 0`."""
+    declared = f.falsifier.measures.get(name)
+    if declared is None or str(declared) != measured.bound or _exactly(measured):
+        return None
+    return drawn.scale(declared, measured.value, measured.held)
+
+
+def _exactly(measured: MeasureResult) -> bool:
+    return measured.held and measured.bound.startswith("=")
+
+
+def classes(f: FalsifierView) -> str:
+    """What a falsifier can be filtered by."""
+    found = [f"v-{f.verdict.lower()}"]
+    found += ["open-claim"] * (f.discharge is not Discharge.DISCHARGED)
+    found += ["stale"] * bool(f.stale)
+    return " ".join(found)
+
+
+def choices(review: Review) -> list[Choice]:
+    """All falsifiers, those not discharged, those with stale evidence, and each verdict."""
+    counts = Counter(name for each in review.falsifiers for name in classes(each).split())
+    named = [("open-claim", "not discharged"), ("stale", "stale evidence")]
+    named += [(f"v-{each.lower()}", each) for each in reversed(Verdict)]
+    found = [Choice(name, label, counts[name]) for name, label in named if counts[name]]
+    return [Choice("all", "all", len(review.falsifiers)), *found]
+
+
+def totals(review: Review) -> list[Count]:
+    """How many falsifiers have each discharge, the worst first."""
+    counts = Counter(each.discharge for each in review.falsifiers)
+    return [Count(each, counts[each], word_class(each)) for each in WORST]
+
+
+def strip(c: ContractView) -> list[Count]:
+    """The contract's statuses over time: a segment for each entry, as wide as days it lasted."""
+    entries = c.loaded.contract.status_history
+    days = [entry.date[:10] for entry in entries]
+    lasted = [1 + 3 * (day != later) for day, later in zip(days, [*days[1:], ""], strict=True)]
+    return [
+        Count(entry.to, width, word_class(entry.to))
+        for entry, width in zip(entries, lasted, strict=True)
+    ]
+
+
+def runs(review: Review) -> dict[str, Run]:
+    """The runs that the evidence rests on, the newest first."""
+    found = {r.result.run: r.run for each in review.falsifiers for r in each.results}
+    return dict(sorted(found.items(), key=lambda item: item[1].start, reverse=True))
+
+
+def alarms(review: Review) -> list[tuple[str, list[str]]]:
+    """(why, ids) of what a reviewer has to look at first; what has one reason is one group."""
+    groups: dict[str, list[str]] = {}
+    for c in review.contracts:
+        if c.problem:
+            groups.setdefault(c.problem, []).append(c.loaded.contract.id)
+    for f in sorted(review.falsifiers, key=lambda each: each.badness):
+        for why in reasons(f):
+            groups.setdefault(why, []).append(f.falsifier.id)
+    return list(groups.items())
+
+
+def reasons(f: FalsifierView) -> Iterable[str]:
+    """Why a falsifier needs attention; nothing where it stands as well as it can here."""
+    if f.verdict.fails_run:
+        told = [each.result.reason for each in f.results if each.result.verdict is f.verdict]
+        yield f"{f.verdict}: {'; '.join(told) or 'no reason'}"
+    for each in f.stale:
+        yield f"Stale at level {each.result.level}, {each.stale}"
+    if f.blocker_gone:
+        yield "Recorded as blocked, and the blocker is gone"
+    for kill in f.kills:
+        if kill.outcome in (Kill.SURVIVED, Kill.ERROR):
+            yield f"Saboteur {kill.name}: {kill.outcome}"
+    if not f.results:
+        yield "No evidence"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A saboteur and its places in the kill matrix."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Saboteurs by falsifiers of one contract."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    killed: int
+    total: int
+
+
+def matrix(c: ContractView) -> Matrix:
+    """The kill matrix of a contract, falsifiers in the contract's order."""
+    order = sorted(c.falsifiers, key=lambda each: each.line)
+    fates = {each.falsifier.id: {k.name: k.outcome for k in each.kills} for each in order}
+    names = dict.fromkeys(name for fate in fates.values() for name in fate)
+    rows = (Row(name, _cells([fate.get(name, "") for fate in fates.values()])) for name in names)
+    outcomes = [outcome for fate in fates.values() for outcome in fate.values()]
+    return Matrix(tuple(fates), tuple(rows), outcomes.count(Kill.KILLED), len(outcomes))
+
+
+def _cells(outcomes: Iterable[str]) -> tuple[Cell, ...]:
+    """The places of a row; neighbours without an outcome are one."""
+    cells: list[Cell] = []
+    for outcome in outcomes:
+        if outcome:
+            mark, of = MARKS[outcome]  # type: ignore[index]
+            cells.append(Cell(outcome, mark, of))
+        elif cells and not cells[-1].outcome:
+            cells[-1] = Cell(span=cells[-1].span + 1)
+        else:
+            cells.append(Cell())
+    return tuple(cells)
