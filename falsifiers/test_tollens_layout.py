@@ -15,26 +15,31 @@ import yaml
 from falsifiers import import_graph
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DEPENDENCIES = {"filelock", "jsonschema", "pydantic", "pydantic_core", "rich", "typer", "yaml"}
+DEPENDENCIES = {
+    *("filelock", "jinja2", "jsonschema", "markupsafe", "pydantic", "pydantic_core"),
+    *("rich", "typer", "yaml"),
+}
 PYTEST = {"pytest", "_pytest"}
 HOOKS = {"tollens.plugin", "tollens.hooks"}
 
 # Each module imports from the layers above its own line only.
 LAYERS = {
     "tollens": (
-        "errors verdicts confidence rules",
+        "errors verdicts confidence rules watching",
         "source bounds",
         "contract splice",
         "project difference needs outcomes",
         "bindings cli_options scaffold observing",
         "digests",
-        "evidence saboteurs",
-        "standing circumstances",
-        "history",
+        "evidence revisions saboteurs",
+        "standing circumstances measured",
+        "graph history scale",
         "session lint",
-        "table verification",
-        "hooks",
-        "plugin cli",
+        "cli_status review table verification",
+        "attachments graph_forms hooks since",
+        "cli_graph comment page plugin",
+        "cli_report",
+        "cli",
     ),
     "engine": (
         "attention cli_progress columns distill.ring distill.stop errors evaluation "

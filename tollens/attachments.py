@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What the page holds of one attachment: a picture's address, a text, or why there is neither."""
+    """What the page holds of one attachment: a picture's address, a text, or why neither."""
 
     picture: str = ""
     text: str | None = None
@@ -96,7 +96,7 @@ def _text(data: bytes) -> str | None:
     return None if "\0" in text else text
 
 
-def left_out(files: Iterable[Kept], embedded: dict[str, Embedded]) -> Iterator[Kept]:
+def left_out(files: Iterable[Kept], embedded: Mapping[str, Embedded]) -> Iterator[Kept]:
     """The attachments that are there, and that the page has no room for."""
     for each in files:
         if each.size is not None and each.attachment.sha256 not in embedded:

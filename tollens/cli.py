@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import subprocess
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,9 @@ import typer
 from tollens import contract as contract_file
 from tollens import evidence as evidence_file
 from tollens.bounds import show
+from tollens.cli_graph import graph
 from tollens.cli_options import (
+    WIDTH,
     AsFormat,
     Format,
     Paths,
@@ -25,16 +28,16 @@ from tollens.cli_options import (
     print_json,
     print_lines,
 )
+from tollens.cli_report import report
+from tollens.cli_status import status
 from tollens.contract import Falsifier, Loaded, load
-from tollens.difference import compare, given, needed
+from tollens.difference import Change, compare, given, needed
 from tollens.errors import ContractError, ProjectError, TollensError
 from tollens.lint import Inspection, check
 from tollens.project import Project, find_project, load_all, read_all
 from tollens.rules import RULES
 from tollens.scaffold import write_scaffold
 from tollens.source import parse
-from tollens.standing import Standing
-from tollens.verdicts import denominator
 from tollens.verification import verify as verify_evidence
 
 app = typer.Typer(
@@ -69,25 +72,7 @@ def check_command(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
     raise typer.Exit(1 if errors else 0)
 
 
-@app.command()
-def status(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
-    """Show where each contract stands today: status, discharges, gates.
-
-    Exits with 1 where a contract is FALSIFIED; `tollens check` finds everything else.
-
-    \b
-    Examples:
-      tollens status
-      tollens status contracts/chat-template-v1.yaml --format json
-    """
-    project, files = given_contracts(paths)
-    inspection = Inspection(project)
-    standings = [inspection.standing(each) for each in load_all(project, files)]
-    if form is Format.JSON:
-        print_json({"contracts": [_standing_as_json(each) for each in standings]})
-    else:
-        print_lines(line for each in standings for line in _standing_lines(each))
-    raise typer.Exit(1 if any(each.status == "FALSIFIED" for each in standings) else 0)
+app.command()(status)
 
 
 @app.command()
@@ -123,6 +108,10 @@ def verify(
         held = sum(each.holds for each in results)
         print_lines([f"{held} of {len(results)} evidence files hold"])
     raise typer.Exit(0 if all(each.holds for each in results) else 1)
+
+
+app.command()(report)
+app.command()(graph)
 
 
 @app.command()
@@ -168,9 +157,12 @@ def diff(
         rows = [{"key": c.key, "what": c.what, "bump": c.bump.name.lower()} for c in changes]
         print_json({"changes": rows, "needs": need.name.lower(), "given": gave.name.lower()})
     else:
-        print_lines(map(str, changes) if changes else ["no claim changed"])
+        told = (line for each in changes for line in _change_lines(each))
+        print_lines(told if changes else ["no claim changed"])
         versions = f"{before.version} -> {after.version}"
-        print_lines([f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"])
+        print_lines(
+            [f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"]
+        )
     raise typer.Exit(0 if gave >= need else 1)
 
 
@@ -242,38 +234,6 @@ def _evidence_paths(project: Project, paths: list[Path] | None) -> list[Path]:
     return [path.resolve() for path in found]
 
 
-def _standing_lines(standing: Standing) -> Iterator[str]:
-    contract = standing.contract
-    verdicts = [each.verdict for each in standing.falsifiers]
-    yield f"{contract.id} {contract.version}  {standing.status}"
-    yield f"  {denominator(verdicts)}"
-    for each in standing.falsifiers:
-        stale = "  stale" if each.stale and not each.results else ""
-        yield f"  {each.discharge:<23}  {each.falsifier.id}{stale}"
-    for gate, passed in standing.gates.items():
-        yield f"  {'passed' if passed else 'not passed':<23}  {gate}"
-
-
-def _standing_as_json(standing: Standing) -> dict[str, Any]:
-    return {
-        "id": standing.contract.id,
-        "version": standing.contract.version,
-        "status": standing.status,
-        "gates": standing.gates,
-        "falsifiers": [
-            {
-                "id": each.falsifier.id,
-                "verdict": each.verdict,
-                "discharge": each.discharge,
-                "level": each.level,
-                "stale": sorted(each.stale),
-                "kills": {name: kill.outcome for name, kill in each.kills.items()},
-            }
-            for each in standing.falsifiers
-        ],
-    }
-
-
 def _explain_id(name: str) -> dict[str, Any]:
     project, files = given_contracts(None)
     inspection = Inspection(project)
@@ -331,6 +291,17 @@ def _fact_lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {', '.join(value) or 'none'}"
         else:
             yield f"{name}: {value}"
+
+
+def _change_lines(change: Change) -> list[str]:
+    """A change in lines of 80 columns; only a longer word is longer."""
+    return textwrap.wrap(
+        str(change),
+        WIDTH,
+        subsequent_indent=" " * 7,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _revision(name: str) -> Loaded:

@@ -10,7 +10,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tollens.errors import ProjectError
 from tollens.project import Project, contract_paths, find_project
+
+WIDTH = 80  # columns of a text
 
 
 class Format(StrEnum):
@@ -35,10 +38,22 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str))
+    typer.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write what was asked for. Raises ProjectError where the path cannot be written."""
+    try:
+        path.write_bytes(text.encode())
+    except OSError as error:
+        raise ProjectError(f"{path}: {error.strerror}; expected a file to write") from error
 
 
 def given_contracts(paths: list[Path] | None) -> tuple[Project, list[Path]]:
-    """The project of what is given, and the contract files of it; the project's own if nothing is."""
+    """The project of what is given, and its contract files; the project's own if nothing is."""
     project = find_project((paths[0] if paths else Path.cwd()).absolute())
     return project, contract_paths(paths or [project.root / project.contracts])

@@ -46,8 +46,7 @@ def series(project: Project, ids: Iterable[str]) -> dict[str, dict[Key, list[Poi
 
 def _in_order(points: Mapping[Key, Mapping[str, Point]]) -> dict[Key, list[Point]]:
     return {
-        key: sorted(by_run.values(), key=lambda point: point.date)
-        for key, by_run in points.items()
+        key: sorted(by_run.values(), key=lambda point: point.date) for key, by_run in points.items()
     }
 
 

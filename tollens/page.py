@@ -8,7 +8,7 @@ the page says what was left out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -22,6 +22,7 @@ from tollens.bounds import show
 from tollens.evidence import MeasureResult, Run
 from tollens.project import Project
 from tollens.review import UNPROVEN, WORST, ContractView, FalsifierView, Review
+from tollens.since import Section, Since, grouped
 from tollens.verdicts import Discharge, Kill, Status, Verdict
 
 LIMIT = 2_000_000
@@ -104,12 +105,10 @@ class Cell:
     span: int = 1
 
 
-def render(
-    project: Project, review: Review, changes: Sequence[tuple[str, Sequence[str]]], since: str
-) -> str:
-    """The page; `changes` since the commit named `since` are (title, rows), or there are none."""
+def render(project: Project, review: Review, since: Since) -> str:
+    """The page of a review and of what changed since a commit."""
     files = kept(project, review)
-    told = {"review": review, "files": files, "changes": changes, "since": since}
+    told = {"review": review, "files": files, "since": since}
     for detail in DETAILS:
         page = _page(told, detail, {})
         if len(page.encode()) <= LIMIT:
@@ -120,7 +119,7 @@ def render(
 
 
 def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedded]) -> str:
-    review, files = told["review"], told["files"]
+    review, files, since = told["review"], told["files"], told["since"]
     environment = Environment(
         autoescape=True,
         loader=PackageLoader("tollens"),
@@ -131,7 +130,8 @@ def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedd
     kills = Counter(kill.outcome for each in review.falsifiers for kill in each.kills)
     return environment.get_template("report.html").render(
         **told,
-        alarms=alarms(review),
+        alarms=grouped(since.alarms),
+        changes=changes(since),
         classes=classes,
         cut=lambda text: cut(text, detail.longest),
         detail=detail,
@@ -255,32 +255,10 @@ def runs(review: Review) -> dict[str, Run]:
     return dict(sorted(found.items(), key=lambda item: item[1].start, reverse=True))
 
 
-def alarms(review: Review) -> list[tuple[str, list[str]]]:
-    """(why, ids) of what a reviewer has to look at first; what has one reason is one group."""
-    groups: dict[str, list[str]] = {}
-    for c in review.contracts:
-        if c.problem:
-            groups.setdefault(c.problem, []).append(c.loaded.contract.id)
-    for f in sorted(review.falsifiers, key=lambda each: each.badness):
-        for why in reasons(f):
-            groups.setdefault(why, []).append(f.falsifier.id)
-    return list(groups.items())
-
-
-def reasons(f: FalsifierView) -> Iterable[str]:
-    """Why a falsifier needs attention; nothing where it stands as well as it can here."""
-    if f.verdict.fails_run:
-        told = [each.result.reason for each in f.results if each.result.verdict is f.verdict]
-        yield f"{f.verdict}: {'; '.join(told) or 'no reason'}"
-    for each in f.stale:
-        yield f"Stale at level {each.result.level}, {each.stale}"
-    if f.blocker_gone:
-        yield "Recorded as blocked, and the blocker is gone"
-    for kill in f.kills:
-        if kill.outcome in (Kill.SURVIVED, Kill.ERROR):
-            yield f"Saboteur {kill.name}: {kill.outcome}"
-    if not f.results:
-        yield "No evidence"
+def changes(since: Since) -> list[Section]:
+    """The sections of what changed, after where the bar is lower."""
+    lowered = Section("The bar is lower", since.lowered)
+    return [each for each in (lowered, *since.sections) if each.lines]
 
 
 @dataclass(frozen=True)

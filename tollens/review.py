@@ -7,8 +7,7 @@ cannot be used is shown with its problem, and nothing of it counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from tollens.circumstances import commit, utc_now
 from tollens.contract import Falsifier, Loaded
@@ -19,7 +18,7 @@ from tollens.lint import Inspection
 from tollens.measured import Key, Point, series
 from tollens.needs import unmet
 from tollens.standing import FalsifierStanding, Standing, live, recorded, why_stale
-from tollens.verdicts import Discharge, Level, Status, Verdict, denominator, worst
+from tollens.verdicts import Discharge, Kill, Level, Status, Verdict, denominator
 
 WORST = (
     Discharge.FALSIFIED,
@@ -204,3 +203,19 @@ def _blocker_gone(inspection: Inspection, each: FalsifierStanding) -> bool:
     needs = each.falsifier.needs
     blocked = needs and Verdict.BLOCKED in each.verdicts.values()
     return bool(blocked) and not unmet(needs, inspection.project.root)
+
+
+def reasons(f: FalsifierView) -> Iterator[tuple[str, str]]:
+    """(word, particulars) of why a falsifier needs attention."""
+    if f.verdict.fails_run:
+        told = [each.result.reason for each in f.results if each.result.verdict is f.verdict]
+        yield f.verdict, "; ".join(filter(None, told))
+    for each in f.stale:
+        yield f"stale at level {each.result.level}", each.stale
+    if f.blocker_gone:
+        yield "the blocker is gone", "recorded as blocked, and its need is met now"
+    for kill in f.kills:
+        if kill.outcome in (Kill.SURVIVED, Kill.ERROR):
+            yield f"saboteur {kill.outcome}", f"{kill.name}: {kill.reason or kill.summary}"
+    if not f.results:
+        yield "no evidence", ""

@@ -23,7 +23,7 @@ def resolve(root: Path, name: str) -> str:
 
 
 def fork(root: Path, name: str) -> str:
-    """Where HEAD left `name`, as a pull request is compared; `name` itself if they share nothing."""
+    """Where HEAD left `name`, as pull requests are compared; `name` itself if nothing is shared."""
     return git(root, "merge-base", resolve(root, name), "HEAD") or resolve(root, name)
 
 

@@ -72,7 +72,7 @@ def _axis(values: Sequence[float], zero: bool = True) -> tuple[Callable[[float],
 
 
 def _truthful(at: int, start: int, stop: int, held: bool) -> int:
-    """`at`, moved by rounding's share so that it lies inside what is admitted exactly if it held."""
+    """`at`, moved by rounding's share: inside what is admitted if it held, and else outside."""
     if held:
         return min(max(at, start), stop)
     if start <= at <= stop:
