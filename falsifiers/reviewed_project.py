@@ -6,6 +6,7 @@ decides nothing about what is right.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,13 +48,17 @@ class ReviewedProject(SmallProject):
         self.write("small/part.py", "def run():\n    return 0\n")
         self.write("pyproject.toml", "")
         for name, keys in contracts.items():
-            plain = {"schema": "tollens/contract/v1", "id": name, "version": "1.0.0"}
-            whole = {**plain, "title": name, "subject": ["small.part"], **keys}
-            rows = (f"{key}: {json.dumps(value)}\n" for key, value in whole.items())
-            self.write(f"contracts/{name}.yaml", HEAD + "".join(rows))
-            self._tests(name, [each["id"] for each in whole["falsifiers"]])
+            self.state(name, keys)
         self._saboteurs(contracts.values())
         return self
+
+    def state(self, name: str, keys: Mapping[str, Any]) -> None:
+        """Write one contract, without a history, and its tests."""
+        plain = {"schema": "tollens/contract/v1", "id": name, "version": "1.0.0"}
+        whole = {**plain, "title": name, "subject": ["small.part"], **keys}
+        rows = (f"{key}: {json.dumps(value)}\n" for key, value in whole.items())
+        self.write(f"contracts/{name}.yaml", HEAD + "".join(rows))
+        self._tests(name, [each["id"] for each in whole["falsifiers"]])
 
     def _tests(self, name: str, ids: Iterable[str]) -> None:
         functions = (TEST.format(id=each, function=each.lower().replace("-", "_")) for each in ids)
@@ -68,7 +73,12 @@ class ReviewedProject(SmallProject):
         self.write("falsifiers/saboteurs/small.py", "\n\n".join(texts))
 
     def say(
-        self, name: str, said: Mapping[str, Said], run: Run = RUN, inspection: Any = None
+        self,
+        name: str,
+        said: Mapping[str, Said],
+        run: Run = RUN,
+        inspection: Inspection | None = None,
+        always: bool = False,
     ) -> None:
         """Record what a run said of a contract's falsifiers."""
         inspection = inspection or Inspection(self.project)
@@ -91,7 +101,7 @@ class ReviewedProject(SmallProject):
             kills=kills,
             run=run.model_copy(update={"sources": dict(sorted(sources.items()))}),
         )
-        history.record(self.project, new)
+        history.record(self.project, new, always=always)
 
     def _outcome(self, contract: Any, name: str, said: Said) -> Outcome:
         bounds: Mapping[str, Measure] = contract.falsifier(name).measures
@@ -111,8 +121,6 @@ class ReviewedProject(SmallProject):
         )
 
     def _attach(self, name: str, data: bytes) -> Attached:
-        import hashlib
-
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.project.cache() / "attachments" / sha256
         path.parent.mkdir(exist_ok=True)

@@ -74,9 +74,9 @@ def add(project):
 @pytest.mark.falsifies("TOLLENS-STATUS-001")
 def test_each_change_is_shown_once_and_ctrl_c_tells_the_last_state(
     project,
-    command,
+    command,  # noqa: F811
     observe,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     steps = {
         "nothing": (lambda: None, None),

@@ -126,7 +126,6 @@ def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedd
         trim_blocks=True,
         undefined=StrictUndefined,
     )
-    style = resources.files("tollens").joinpath("templates", "report.css").read_text()
     kills = Counter(kill.outcome for each in review.falsifiers for kill in each.kills)
     return environment.get_template("report.html").render(
         **told,
@@ -151,11 +150,15 @@ def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedd
         signed=signed,
         strip=strip,
         tell=_teller(review, detail),
-        style=Markup(style),
+        style=Markup(stylesheet()),
         totals=totals(review),
         trend=drawn.trend,
         word_class=word_class,
     )
+
+
+def stylesheet() -> str:
+    return resources.files("tollens").joinpath("templates", "report.css").read_text()
 
 
 def _teller(review: Review, detail: Detail) -> Callable[[FalsifierView], Told]:
@@ -281,7 +284,7 @@ class Matrix:
 
 def matrix(c: ContractView) -> Matrix:
     """The kill matrix of a contract, falsifiers in the contract's order."""
-    order = sorted(c.falsifiers, key=lambda each: each.line)
+    order = sorted(c.falsifiers, key=lambda each: each.place)
     fates = {each.falsifier.id: {k.name: k.outcome for k in each.kills} for each in order}
     names = dict.fromkeys(name for fate in fates.values() for name in fate)
     rows = (Row(name, _cells([fate.get(name, "") for fate in fates.values()])) for name in names)

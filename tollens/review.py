@@ -55,10 +55,10 @@ class KillView:
 
 @dataclass(frozen=True)
 class FalsifierView:
-    """One falsifier today."""
+    """One falsifier today; `place` is its index in the contract."""
 
     falsifier: Falsifier
-    line: int
+    place: int
     verdict: Verdict
     discharge: Discharge
     level: Level | None
@@ -159,7 +159,7 @@ def _falsifiers(
     found = [
         FalsifierView(
             falsifier=each.falsifier,
-            line=loaded.source.line(("falsifiers", i)),
+            place=i,
             verdict=each.verdict,
             discharge=each.discharge,
             level=each.level,
