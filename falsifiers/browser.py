@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,9 @@ class Browser:
         self.call("Page.setBypassCSP", enabled=False)
         self.messages = []
         self.call("Page.navigate", url=path.as_uri())
+        end = time.monotonic() + 30
         while self.run("document.readyState + location.href") != f"complete{path.as_uri()}":
-            pass
+            assert time.monotonic() < end, f"{path} is not loaded"
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is awaited."""

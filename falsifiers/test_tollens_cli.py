@@ -361,6 +361,8 @@ COMMANDS = {
     "diff": ["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"],
     "new": ["new", "other-v1", "--subject", "calc.add"],
     "schema": ["schema"],
+    "report": ["report"],
+    "graph": ["graph"],
 }
 
 

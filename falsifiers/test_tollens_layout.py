@@ -30,7 +30,7 @@ LAYERS = {
         "contract splice",
         "project difference needs outcomes",
         "bindings cli_options scaffold observing",
-        "digests",
+        "cli_diff digests",
         "evidence revisions saboteurs",
         "standing circumstances measured",
         "graph history scale",

@@ -6,8 +6,6 @@ Exit codes: 0 it holds, 1 it does not, 2 bad usage or nothing found.
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +15,9 @@ import typer
 from tollens import contract as contract_file
 from tollens import evidence as evidence_file
 from tollens.bounds import show
+from tollens.cli_diff import diff
 from tollens.cli_graph import graph
 from tollens.cli_options import (
-    WIDTH,
     AsFormat,
     Format,
     Paths,
@@ -30,14 +28,12 @@ from tollens.cli_options import (
 )
 from tollens.cli_report import report
 from tollens.cli_status import status
-from tollens.contract import Falsifier, Loaded, load
-from tollens.difference import Change, compare, given, needed
+from tollens.contract import Falsifier, Loaded
 from tollens.errors import ContractError, ProjectError, TollensError
 from tollens.lint import Inspection, check
 from tollens.project import Project, find_project, load_all, read_all
 from tollens.rules import RULES
 from tollens.scaffold import write_scaffold
-from tollens.source import parse
 from tollens.verification import verify as verify_evidence
 
 app = typer.Typer(
@@ -136,34 +132,7 @@ def explain(
         print_lines(_fact_lines(facts))
 
 
-@app.command()
-def diff(
-    old: Annotated[str, typer.Argument(help="a contract, or REVISION:PATH in git")],
-    new: Annotated[str, typer.Argument(help="a contract, or REVISION:PATH in git")],
-    form: AsFormat = Format.TEXT,
-) -> None:
-    """Show what changed in the claims and the version bump that it needs.
-
-    Exits with 1 where the new version is lower than the change needs.
-
-    \b
-    Examples:
-      tollens diff HEAD:contracts/moe-router-v1.yaml contracts/moe-router-v1.yaml
-    """
-    before, after = _revision(old).contract, _revision(new).contract
-    changes = compare(before, after)
-    need, gave = needed(changes), given(before, after)
-    if form is Format.JSON:
-        rows = [{"key": c.key, "what": c.what, "bump": c.bump.name.lower()} for c in changes]
-        print_json({"changes": rows, "needs": need.name.lower(), "given": gave.name.lower()})
-    else:
-        told = (line for each in changes for line in _change_lines(each))
-        print_lines(told if changes else ["no claim changed"])
-        versions = f"{before.version} -> {after.version}"
-        print_lines(
-            [f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"]
-        )
-    raise typer.Exit(0 if gave >= need else 1)
+app.command()(diff)
 
 
 @app.command()
@@ -291,27 +260,3 @@ def _fact_lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {', '.join(value) or 'none'}"
         else:
             yield f"{name}: {value}"
-
-
-def _change_lines(change: Change) -> list[str]:
-    """A change in lines of 80 columns; only a longer word is longer."""
-    return textwrap.wrap(
-        str(change),
-        WIDTH,
-        subsequent_indent=" " * 7,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _revision(name: str) -> Loaded:
-    """A contract from a path, or from `REVISION:PATH` in git."""
-    if Path(name).exists():
-        return load(Path(name))
-    revision, _, path = name.partition(":")
-    done = subprocess.run(
-        ["git", "show", f"{revision}:./{path}"], capture_output=True, text=True, check=False
-    )
-    if not path or done.returncode != 0:
-        raise ProjectError(f"{name}: no such file, nor REVISION:PATH in git")
-    return contract_file.validate(Path(path), parse(done.stdout, name))

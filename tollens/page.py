@@ -26,7 +26,8 @@ from tollens.since import Section, Since, grouped
 from tollens.verdicts import Discharge, Kill, Status, Verdict
 
 LIMIT = 2_000_000
-CLASSES = {
+LOWERED = "The bar is lower"
+CLASSES: dict[str, str] = {
     Discharge.DISCHARGED: "ok",
     Discharge.PARTIAL_ALGORITHM_LEVEL: "part",
     Discharge.BLOCKER_FIXTURE_ABSENT: "block",
@@ -34,10 +35,14 @@ CLASSES = {
     Verdict.CORROBORATED: "ok",
     Verdict.BLOCKED: "block",
     Verdict.NOT_RUN: "open",
+    Verdict.INCONCLUSIVE: "part",
     Status.PROPOSED: "open",
+    Kill.KILLED: "ok",
+    UNPROVEN: "block",
+    **dict.fromkeys((Verdict.FALSIFIED, Verdict.ERROR, Verdict.VACUOUS, Kill.SURVIVED), "bad"),
+    **dict.fromkeys((Kill.ERROR, "broken"), "bad"),
 }
-MARKS = {Kill.KILLED: ("✓", "ok"), Kill.SURVIVED: ("✗", "bad"), Kill.ERROR: ("!", "part")}
-MARKS[UNPROVEN] = ("?", "block")  # type: ignore[index]
+MARKS: dict[str, str] = {Kill.KILLED: "✓", Kill.SURVIVED: "✗", Kill.ERROR: "!", UNPROVEN: "?"}
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedd
         ids={each.loaded.contract.id for each in review.contracts},
         killed=kills[Kill.KILLED],
         limit=LIMIT,
+        lowered=LOWERED,
         matrix_of=matrix,
         number=show,
         omitted=[*detail.omitted, *_left_out(files.values(), embedded)],
@@ -153,6 +159,7 @@ def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedd
         style=Markup(stylesheet()),
         totals=totals(review),
         trend=drawn.trend,
+        unproven=UNPROVEN,
         word_class=word_class,
     )
 
@@ -187,12 +194,8 @@ def _left_out(files: Iterable[Kept], embedded: Mapping[str, Embedded]) -> list[s
 
 
 def word_class(word: str) -> str:
-    """The colour of a verdict, a discharge or a status."""
-    return CLASSES.get(word, "ok" if word.startswith("ACTIVE") else _bad(word))  # type: ignore[call-overload, no-any-return]
-
-
-def _bad(word: str) -> str:
-    return "part" if word in (Discharge.PARTIAL_ALGORITHM_LEVEL, Verdict.INCONCLUSIVE) else "bad"
+    """The colour of a verdict, a discharge, a status, a fate or a word of what changed."""
+    return "ok" if word.startswith("ACTIVE") else CLASSES.get(word, "open")
 
 
 def signed(margin: float) -> str:
@@ -203,7 +206,8 @@ def signed(margin: float) -> str:
 def host(run: Run) -> str:
     """The machine of a run in a few words."""
     gpu = f", {run.host.gpu}" if run.host.gpu else ""
-    return f"{run.host.cpu}, {run.host.cores} cores{gpu}"
+    cores = "1 core" if run.host.cores == 1 else f"{run.host.cores} cores"
+    return f"{run.host.cpu}, {cores}{gpu}"
 
 
 def _scale(f: FalsifierView, name: str, measured: MeasureResult) -> drawn.Scale | None:
@@ -260,7 +264,7 @@ def runs(review: Review) -> dict[str, Run]:
 
 def changes(since: Since) -> list[Section]:
     """The sections of what changed, after where the bar is lower."""
-    lowered = Section("The bar is lower", since.lowered)
+    lowered = Section(LOWERED, since.lowered)
     return [each for each in (lowered, *since.sections) if each.lines]
 
 
@@ -297,8 +301,7 @@ def _cells(outcomes: Iterable[str]) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     for outcome in outcomes:
         if outcome:
-            mark, of = MARKS[outcome]  # type: ignore[index]
-            cells.append(Cell(outcome, mark, of))
+            cells.append(Cell(outcome, MARKS[outcome], word_class(outcome)))
         elif cells and not cells[-1].outcome:
             cells[-1] = Cell(span=cells[-1].span + 1)
         else:
