@@ -60,6 +60,7 @@ CONTRACTS = {
     "stale-v1": {"falsifiers": [claim("F-STALE-001")], "subject": ["small.other"]},
     "spoilt-v1": {"falsifiers": [claim("F-SPOILT-001")]},
     "changed-v1": {"falsifiers": CHANGED},
+    "new-v1": {"falsifiers": [claim("F-NEW-001")]},  # without evidence and history
     "quiet-v1": {"falsifiers": [claim("F-QUIET-001")]},
     "removed-v1": {"falsifiers": [claim("F-REMOVED-001"), claim("F-REMOVED-002")]},
 }

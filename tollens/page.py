@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import zip_longest
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -246,10 +247,10 @@ def totals(review: Review) -> list[Count]:
 
 
 def strip(c: ContractView) -> list[Count]:
-    """The contract's statuses over time: a segment for each entry, as wide as days it lasted."""
+    """The contract's statuses over time: a segment for each entry, wider at the end of a day."""
     entries = c.loaded.contract.status_history
     days = [entry.date[:10] for entry in entries]
-    lasted = [1 + 3 * (day != later) for day, later in zip(days, [*days[1:], ""], strict=True)]
+    lasted = [1 + 3 * (day != later) for day, later in zip_longest(days, days[1:])][: len(days)]
     return [
         Count(entry.to, width, word_class(entry.to))
         for entry, width in zip(entries, lasted, strict=True)
