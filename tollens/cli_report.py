@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from tollens.cli_options import Paths, given_contracts, json_text, print_lines, write_text
+from tollens.contract import Loaded
 from tollens.lint import Inspection
 from tollens.project import load_all
 from tollens.review import ContractView, FalsifierView, Review, review
@@ -49,7 +53,8 @@ def report(
     """
     project, files = given_contracts(paths)
     inspection = Inspection(project)
-    found = review(inspection, load_all(project, files), plots=form is ReportFormat.HTML)
+    plots = form is ReportFormat.HTML
+    found = review(inspection, load_all(project, files), plots, _with_progress)
     changes = since(inspection, found, fork(project.root, base) if base else "")
     text = _text(inspection, found, changes, form)
     if form is ReportFormat.HTML or out:
@@ -58,6 +63,13 @@ def report(
         print_lines([f"{path}: {len(text.encode()):,} bytes", found.summary])
     else:
         print_lines([text.rstrip("\n")])
+
+
+def _with_progress(contracts: Sequence[Loaded]) -> Iterable[Loaded]:
+    """The contracts, with a bar on a terminal's standard error while they are looked at."""
+    console = Console(stderr=True)
+    quiet = not console.is_terminal
+    return track(contracts, "contracts", console=console, transient=True, disable=quiet)
 
 
 def _text(inspection: Inspection, found: Review, changes: Since, form: ReportFormat) -> str:

@@ -14,7 +14,7 @@ from importlib import resources
 from itertools import zip_longest
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from tollens import scale as drawn
@@ -71,7 +71,7 @@ DETAILS = (
     Detail((PLOTS,), plots=False, longest=400),
     Detail((PLOTS, PROSE), plots=False, prose=False, longest=400),
     Detail((PLOTS, PROSE, MATRICES), False, False, False, longest=400),
-    Detail((PLOTS, LINES, MATRICES), False, False, False, WHOLE, longest=200),
+    Detail((PLOTS, PROSE, LINES, MATRICES), False, False, False, WHOLE, longest=200),
 )
 
 
@@ -111,29 +111,35 @@ class Cell:
     span: int = 1
 
 
-def render(project: Project, review: Review, since: Since) -> str:
-    """The page of a review and of what changed since a commit."""
-    files = kept(project, review)
-    told = {"review": review, "files": files, "since": since}
+def render(project: Project, review: Review, since: Since, limit: int = LIMIT) -> str:
+    """The page of a review and of what changed since a commit, in at most `limit` bytes."""
+    files, template = kept(project, review), _template()
+    told = {"review": review, "files": files, "since": since, "limit": limit}
     for detail in DETAILS:
-        page = _page(told, detail, {})
-        if len(page.encode()) <= LIMIT:
+        page = _page(template, told, detail, {})
+        if len(page.encode()) <= limit:
             break
-    room = LIMIT - len(page.encode())
+    room = limit - len(page.encode())
     embedded = embed(files.values(), room) if room > 0 else {}
-    return _page(told, detail, embedded) if embedded else page
+    return _page(template, told, detail, embedded) if embedded else page
 
 
-def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedded]) -> str:
-    review, files, since = told["review"], told["files"], told["since"]
+def _template() -> Template:
     environment = Environment(
         autoescape=True,
         loader=PackageLoader("tollens"),
         trim_blocks=True,
         undefined=StrictUndefined,
     )
+    return environment.get_template("report.html")
+
+
+def _page(
+    template: Template, told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedded]
+) -> str:
+    review, files, since = told["review"], told["files"], told["since"]
     kills = Counter(kill.outcome for each in review.falsifiers for kill in each.kills)
-    return environment.get_template("report.html").render(
+    return template.render(
         **told,
         alarms=grouped(since.alarms),
         changes=changes(since),
@@ -146,7 +152,6 @@ def _page(told: Mapping[str, Any], detail: Detail, embedded: Mapping[str, Embedd
         host=host,
         ids={each.loaded.contract.id for each in review.contracts},
         killed=kills[Kill.KILLED],
-        limit=LIMIT,
         lowered=LOWERED,
         matrix_of=matrix,
         number=show,

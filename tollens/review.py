@@ -6,7 +6,7 @@ cannot be used is shown with its problem, and nothing of it counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tollens.circumstances import commit, utc_now
@@ -83,6 +83,7 @@ class ContractView:
     """One contract today; `problem` says why its evidence cannot be used, or nothing."""
 
     loaded: Loaded
+    evidence: Evidence | None
     status: Status
     falsifiers: tuple[FalsifierView, ...]
     gates: Mapping[str, bool]
@@ -123,11 +124,19 @@ class Review:
         return f"{found}; {len(self.contracts)} contract(s)"
 
 
-def review(inspection: Inspection, loaded: Iterable[Loaded], plots: bool = True) -> Review:
-    """Look at every contract given; `plots` also reads what earlier runs measured."""
-    project, given = inspection.project, list(loaded)
+def review(
+    inspection: Inspection,
+    given: Sequence[Loaded],
+    plots: bool = True,
+    told: Callable[[Sequence[Loaded]], Iterable[Loaded]] = iter,
+) -> Review:
+    """Look at every contract given; `plots` also reads what earlier runs measured.
+
+    `told` goes through the contracts, and may tell how far it is.
+    """
+    project = inspection.project
     past = series(project, [each.contract.id for each in given]) if plots else {}
-    views = [_contract(inspection, each, past.get(each.contract.id, {})) for each in given]
+    views = [_contract(inspection, each, past.get(each.contract.id, {})) for each in told(given)]
     head, dirty = commit(project.root, (project.evidence, project.contracts))
     found = tuple(sorted(views, key=lambda view: view.badness))
     return Review(project.root.name, utc_now(), head, dirty, found)
@@ -142,10 +151,10 @@ def _contract(
     except (EvidenceError, ProjectError) as error:
         nothing = recorded(contract, None)
         found = _falsifiers(inspection, loaded, nothing, None, None, {})
-        return ContractView(loaded, nothing.status, found, nothing.gates, str(error))
+        return ContractView(loaded, None, nothing.status, found, nothing.gates, str(error))
     standing = live(contract, evidence, now, inspection.digests)
     found = _falsifiers(inspection, loaded, standing, evidence, now, past)
-    return ContractView(loaded, standing.status, found, standing.gates)
+    return ContractView(loaded, evidence, standing.status, found, standing.gates)
 
 
 def _falsifiers(

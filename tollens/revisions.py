@@ -49,12 +49,15 @@ def past(root: Path, folder: str) -> dict[str, list[str]]:
 
 def contents(root: Path, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of each content that git has, through one process, one at a time."""
+    wanted = list(names)
+    if not wanted:
+        return
     with subprocess.Popen(
         ["git", "cat-file", "--batch"], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         if process.stdin is None or process.stdout is None:
             raise ProjectError("git cat-file: no pipe to it")
-        for name in names:
+        for name in wanted:
             process.stdin.write(f"{name}\n".encode())
             process.stdin.flush()
             said = process.stdout.readline().split()

@@ -20,6 +20,7 @@ from tollens.difference import Bump, compare, given, needed
 from tollens.errors import ContractError, EvidenceError
 from tollens.evidence import Evidence, MeasureResult
 from tollens.lint import Inspection
+from tollens.project import Project
 from tollens.review import UNPROVEN, Review, reasons
 from tollens.revisions import contents, tree
 from tollens.source import parse
@@ -105,7 +106,7 @@ def since(inspection: Inspection, review: Review, commit: str) -> Since:
     alarms = tuple(_alarms(review))
     if not commit:
         return Since("", "", alarms)
-    new = _now(inspection, review)
+    new = _now(review)
     old = _then(inspection, commit, new)
     bar = list(_bar(old, new))
     lowered = tuple(line for bump, line in bar if bump is Bump.MAJOR)
@@ -130,12 +131,9 @@ def _alarms(review: Review) -> Iterator[Line]:
             yield Line(word, f.falsifier.id, text)
 
 
-def _now(inspection: Inspection, review: Review) -> Side:
+def _now(review: Review) -> Side:
     contracts = {each.loaded.contract.id: each.loaded.contract for each in review.contracts}
-    evidence = {}
-    for each in review.contracts:
-        usable = not each.problem
-        evidence[each.loaded.contract.id] = inspection.evidence(each.loaded) if usable else None
+    evidence = {each.loaded.contract.id: each.evidence for each in review.contracts}
     return Side(contracts, evidence)
 
 
@@ -163,7 +161,14 @@ def _then(inspection: Inspection, commit: str, new: Side) -> Side:
                 evidence[path.parent.name] = evidence_file.parse(data, str(path))
         except (ContractError, EvidenceError) as error:
             unreadable[str(path)] = str(error).partition("\n")[0]
-    return Side(contracts, evidence, unreadable)
+    asked = {name: each for name, each in contracts.items() if _asked_for(project, name, new)}
+    return Side(asked, evidence, unreadable)
+
+
+def _asked_for(project: Project, name: str, new: Side) -> bool:
+    """Whether a contract of the past is among those looked at, or is there no more."""
+    there = {path.stem for path in project.contract_files()}
+    return name in new.contracts or name not in there
 
 
 def _bar(old: Side, new: Side) -> Iterator[tuple[Bump, Line]]:
@@ -194,7 +199,8 @@ def _word(bump: Bump) -> str:
 
 def _added(old: Side, new: Side) -> Iterator[Line]:
     for name in sorted(new.contracts.keys() - old.contracts.keys()):
-        yield Line("contract added", name, new.contracts[name].title)
+        verdicts = [each.verdict for each in new.standing(name).falsifiers]
+        yield Line("contract added", name, f"{new.contracts[name].title}; {denominator(verdicts)}")
 
 
 def _both(old: Side, new: Side) -> Iterator[tuple[Standing, Standing]]:

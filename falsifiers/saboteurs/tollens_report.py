@@ -121,6 +121,19 @@ def report_cut_in_silence(plant):
     plant("tollens.page._left_out", lambda left_out: lambda files, embedded: [])
 
 
+def report_plots_dropped_in_silence(plant):
+    """The page does not say that it has no plots."""
+
+    def fault(page):
+        def faulty(template, told, detail, embedded):
+            kept = tuple(each for each in detail.omitted if "plots" not in each)
+            return page(template, told, replace(detail, omitted=kept), embedded)
+
+        return faulty
+
+    plant("tollens.page._page", fault)
+
+
 def _without(plant, target, leave_out):
     def fault(lines):
         return lambda *args: [each for each in lines(*args) if not leave_out(each)]
@@ -214,3 +227,8 @@ def report_too_wide_for_a_phone(plant):
 def report_faint_text(plant):
     """What is said beside the main thing can hardly be read."""
     plant("tollens.page.stylesheet", lambda css: lambda: css().replace("#59606a", "#a9b0ba"))
+
+
+def comment_takes_others_for_removed(plant):
+    """A contract that was not asked for is told as removed."""
+    plant("tollens.since._asked_for", lambda asked_for: lambda *args: True)
