@@ -66,8 +66,11 @@ MINORS = [
     ("\ngates:", f"  - {ANOTHER}\n\ngates:"),
     ("rule: second", "rule: second\n    freshness: strict\n    level: runtime"),
     ("rule: second", "rule: second\n    freshness: strict"),
+    ("requires: [F-BAD-001]", "requires: [F-BAD-001, F-BAD-002]"),
+    ("[small.part]", "[small.part, small.other]"),
 ]
 MAJORS = [
+    ("requires: [F-BAD-001]", "requires: [F-BAD-002]"),
     *[("[small.part]", "[small.other]"), ("depends_on: []", "depends_on: [other-v1]")],
     *[("      span: {between: [1, 2]}\n", ""), ("span:", "width:")],
     *[("[some-fault]", "[]"), ("[some-fault]", "[another]")],
