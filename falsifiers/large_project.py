@@ -61,7 +61,7 @@ def large_review():
     views = [copied(found.contracts[0], i, written.project) for i in range(CONTRACTS)]
     views.sort(key=lambda view: view.badness)
     found = replace(found, contracts=tuple(views))
-    return written.project, found, since(inspection, found, "")
+    return written.project, found, since(written.project, found, "")
 
 
 def said(day):

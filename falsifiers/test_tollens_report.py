@@ -22,8 +22,9 @@ from falsifiers.large_project import FALSIFIERS, files_of, large_review
 from falsifiers.report_cases import BASE, HOSTILE_PLACES, marked, reviewed
 from tollens import comment as markdown
 from tollens import page as html
+from tollens.moved import Line
 from tollens.review import Review
-from tollens.since import Line, Section, Since
+from tollens.since import Section, Since
 
 DISCHARGES = {
     "F-SOUND-001": "DISCHARGED",

@@ -55,7 +55,7 @@ def report(
     inspection = Inspection(project)
     plots = form is ReportFormat.HTML
     found = review(inspection, load_all(project, files), plots, _with_progress)
-    changes = since(inspection, found, fork(project.root, base) if base else "")
+    changes = since(project, found, fork(project.root, base) if base else "")
     text = _text(inspection, found, changes, form)
     if form is ReportFormat.HTML or out:
         path = out or Path("report.html")

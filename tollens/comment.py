@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tollens.moved import Line
 from tollens.review import Review
-from tollens.since import Line, Since, grouped
+from tollens.since import Since, grouped
 
 LIMIT = 60_000
 LONGEST = 600  # characters of one text

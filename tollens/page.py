@@ -7,11 +7,12 @@ the page says what was left out.
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from itertools import zip_longest
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -21,6 +22,7 @@ from tollens import scale as drawn
 from tollens.attachments import Embedded, Kept, embed, kept, left_out
 from tollens.bounds import show
 from tollens.evidence import MeasureResult, Run
+from tollens.kill_matrix import matrix
 from tollens.project import Project
 from tollens.review import UNPROVEN, WORST, ContractView, FalsifierView, Review
 from tollens.since import Section, Since, grouped
@@ -43,7 +45,6 @@ CLASSES: dict[str, str] = {
     **dict.fromkeys((Verdict.FALSIFIED, Verdict.ERROR, Verdict.VACUOUS, Kill.SURVIVED), "bad"),
     **dict.fromkeys((Kill.ERROR, "broken"), "bad"),
 }
-MARKS: dict[str, str] = {Kill.KILLED: "✓", Kill.SURVIVED: "✗", Kill.ERROR: "!", UNPROVEN: "?"}
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,6 @@ class Choice:
     count: int
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A place in the kill matrix: what became of the saboteur, or `span` places without one."""
-
-    outcome: str = ""
-    mark: str = ""
-    of: str = ""
-    span: int = 1
-
-
 def render(project: Project, review: Review, since: Since, limit: int = LIMIT) -> str:
     """The page of a review and of what changed since a commit, in at most `limit` bytes."""
     files, template = kept(project, review), _template()
@@ -160,7 +151,7 @@ def _page(
         saboteurs=kills.total(),
         scale=_scale,
         signed=signed,
-        strip=strip,
+        strip=lambda c: strip(c, review.date),
         tell=_teller(review, detail),
         style=Markup(stylesheet()),
         totals=totals(review),
@@ -251,15 +242,23 @@ def totals(review: Review) -> list[Count]:
     return [Count(each, counts[each], word_class(each)) for each in WORST]
 
 
-def strip(c: ContractView) -> list[Count]:
-    """The contract's statuses over time: a segment for each entry, wider at the end of a day."""
+def strip(c: ContractView, until: str) -> list[Count]:
+    """The statuses that the contract had: a segment for each entry, as wide as its days."""
     entries = c.loaded.contract.status_history
-    days = [entry.date[:10] for entry in entries]
-    lasted = [1 + 3 * (day != later) for day, later in zip_longest(days, days[1:])][: len(days)]
+    days = [_day(date) for date in (*(entry.date for entry in entries), until)]
+    lasted = (min(60, max(0, later - day)) for day, later in pairwise(days))
     return [
-        Count(entry.to, width, word_class(entry.to))
+        Count(entry.to, 1 + width, word_class(entry.to))
         for entry, width in zip(entries, lasted, strict=True)
     ]
+
+
+def _day(date: str) -> int:
+    """The number of a day; 0 for what is none, as a date in a history is only text."""
+    try:
+        return datetime.date.fromisoformat(date[:10]).toordinal()
+    except ValueError:
+        return 0
 
 
 def runs(review: Review) -> dict[str, Run]:
@@ -272,44 +271,3 @@ def changes(since: Since) -> list[Section]:
     """The sections of what changed, after where the bar is lower."""
     lowered = Section(LOWERED, since.lowered)
     return [each for each in (lowered, *since.sections) if each.lines]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A saboteur and its places in the kill matrix."""
-
-    name: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Saboteurs by falsifiers of one contract."""
-
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    killed: int
-    total: int
-
-
-def matrix(c: ContractView) -> Matrix:
-    """The kill matrix of a contract, falsifiers in the contract's order."""
-    order = sorted(c.falsifiers, key=lambda each: each.place)
-    fates = {each.falsifier.id: {k.name: k.outcome for k in each.kills} for each in order}
-    names = dict.fromkeys(name for fate in fates.values() for name in fate)
-    rows = (Row(name, _cells([fate.get(name, "") for fate in fates.values()])) for name in names)
-    outcomes = [outcome for fate in fates.values() for outcome in fate.values()]
-    return Matrix(tuple(fates), tuple(rows), outcomes.count(Kill.KILLED), len(outcomes))
-
-
-def _cells(outcomes: Iterable[str]) -> tuple[Cell, ...]:
-    """The places of a row; neighbours without an outcome are one."""
-    cells: list[Cell] = []
-    for outcome in outcomes:
-        if outcome:
-            cells.append(Cell(outcome, MARKS[outcome], word_class(outcome)))
-        elif cells and not cells[-1].outcome:
-            cells[-1] = Cell(span=cells[-1].span + 1)
-        else:
-            cells.append(Cell())
-    return tuple(cells)

@@ -96,7 +96,7 @@ def report_survivor_shown_killed(plant):
     def fault(cells):
         return lambda outcomes: cells([each and "killed" for each in outcomes])
 
-    plant("tollens.page._cells", fault)
+    plant("tollens.kill_matrix._cells", fault)
 
 
 def report_plots_upside_down(plant):
@@ -231,4 +231,4 @@ def report_faint_text(plant):
 
 def comment_takes_others_for_removed(plant):
     """A contract that was not asked for is told as removed."""
-    plant("tollens.since._asked_for", lambda asked_for: lambda *args: True)
+    plant("tollens.sides._asked_for", lambda asked_for: lambda *args: True)
