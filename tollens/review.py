@@ -6,8 +6,10 @@ cannot be used is shown with its problem, and nothing of it counts.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tollens.circumstances import commit, utc_now
 from tollens.contract import Falsifier, Loaded
@@ -139,7 +141,15 @@ def review(
     views = [_contract(inspection, each, past.get(each.contract.id, {})) for each in told(given)]
     head, dirty = commit(project.root, (project.evidence, project.contracts))
     found = tuple(sorted(views, key=lambda view: view.badness))
-    return Review(project.root.name, utc_now(), head, dirty, found)
+    return Review(_name(project.root), utc_now(), head, dirty, found)
+
+
+def _name(root: Path) -> str:
+    """The name in the project's pyproject.toml, or else its folder's."""
+    try:
+        return str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["name"])
+    except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError):
+        return root.name
 
 
 def _contract(
