@@ -407,6 +407,8 @@ COMMANDS = {
     "export": ["export", EVIDENCE],
     "import": ["import", "prose-v1.yaml"],
     "schema": ["schema"],
+    "report": ["report"],
+    "graph": ["graph"],
 }
 UNWRAPPED = ("schema", "new", "explain", "export", "import")
 

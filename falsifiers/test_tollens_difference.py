@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from falsifiers.bad_contracts import GOOD
 from falsifiers.bound_oracle import admits
 from falsifiers.documents import FULL, changed
+from falsifiers.harness_command import command  # noqa: F401
+from falsifiers.report_cases import BASE, reviewed
 from falsifiers.thorough import THOROUGH
 from tollens import difference, source
 from tollens.contract import Contract
@@ -64,8 +66,11 @@ MINORS = [
     ("\ngates:", f"  - {ANOTHER}\n\ngates:"),
     ("rule: second", "rule: second\n    freshness: strict\n    level: runtime"),
     ("rule: second", "rule: second\n    freshness: strict"),
+    ("requires: [F-BAD-001]", "requires: [F-BAD-001, F-BAD-002]"),
+    ("[small.part]", "[small.part, small.other]"),
 ]
 MAJORS = [
+    ("requires: [F-BAD-001]", "requires: [F-BAD-002]"),
     *[("[small.part]", "[small.other]"), ("depends_on: []", "depends_on: [other-v1]")],
     *[("      span: {between: [1, 2]}\n", ""), ("span:", "width:")],
     *[("[some-fault]", "[]"), ("[some-fault]", "[another]")],
@@ -114,3 +119,34 @@ def edited(old: str, new: str) -> Contract:
 
 def with_version(version: str) -> Contract:
     return edited("1.0.0", version)
+
+
+CALLS = {
+    "changed-v1": (0, "needs major; the version 1.0.0 -> 2.0.0 gives major"),
+    "quiet-v1": (1, "needs major; the version 1.0.0 -> 1.0.1 gives patch"),
+    "mixed-v1": (0, "no claim changed"),
+}
+TOLD = (
+    "F-CHANGED-003: falsifier removed",
+    "loosened: ≤ 1 -> ≤ 2",
+    "F-CHANGED-005: falsifier added",
+)
+
+
+@pytest.mark.falsifies("TOLLENS-DIFFERENCE-003")
+def test_the_command_names_changes_and_the_bump(command, observe, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.chdir(reviewed().root)
+    paths = {name: f"contracts/{name}.yaml" for name in CALLS}
+    ran = {name: command("diff", f"{BASE}:{path}", path) for name, path in paths.items()}
+    wrong = [each for name, each in ran.items() if each.code != CALLS[name][0]]
+    untold = [name for name, each in ran.items() if CALLS[name][1] not in each.out]
+    untold += [text for text in TOLD if text not in ran["changed-v1"].out]
+    other = tmp_path / "changed-v1.yaml"
+    subject = " ".join(["small.a_module_with_quite_a_name,"] * 6)
+    text = (reviewed().root / paths["changed-v1"]).read_text()
+    other.write_text(text.replace('["small.part"]', f"[{subject} small.part]"))
+    lines = command("diff", paths["changed-v1"], other).out.splitlines()
+    observe("wrong_exits", len(wrong))
+    observe("untold_changes", len(untold))
+    observe("wide_lines", sum(len(line) > 80 for line in lines))
+    assert len(lines) > 2, lines

@@ -15,7 +15,10 @@ import yaml
 from falsifiers import import_graph
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DEPENDENCIES = {"filelock", "jsonschema", "pydantic", "pydantic_core", "rich", "typer", "yaml"}
+DEPENDENCIES = {
+    *("filelock", "jinja2", "jsonschema", "markupsafe", "pydantic", "pydantic_core"),
+    *("rich", "typer", "yaml"),
+}
 DEPENDENCIES |= {"cryptography"}  # inside functions only: of the extra `sign`
 PYTEST = {"pytest", "_pytest"}
 HOOKS = {"tollens.plugin", "tollens.hooks"}
@@ -23,20 +26,24 @@ HOOKS = {"tollens.plugin", "tollens.hooks"}
 # Each module imports from the layers above its own line only.
 LAYERS = {
     "tollens": (
-        "errors verdicts confidence rules",
+        "errors verdicts confidence rules watching",
         "source bounds fingerprints rule_examples workflow_commands",
         "dialect",
         "contract rule_page splice sarif unbound",
         "project difference needs outcomes importing",
         "bindings cli_options scaffold observing past",
-        "digests",
-        "evidence saboteurs",
-        "standing circumstances baseline signing attestation cli_import",
-        "history",
+        "cli_diff digests",
+        "evidence revisions saboteurs",
+        "standing circumstances baseline signing attestation cli_import measured",
+        "graph history scale",
         "session lint",
-        "table verification cli_check cli_sign",
-        "hooks",
-        "plugin cli",
+        "cli_check cli_sign cli_status review table verification",
+        "attachments graph_forms hooks kill_matrix sides",
+        "cli_graph moved plugin",
+        "since",
+        "comment page",
+        "cli_report",
+        "cli",
     ),
     "engine": (
         "agent attention cli_progress columns distill.ring distill.stop errors evaluation "

@@ -6,7 +6,6 @@ Exit codes: 0 it holds, 1 it does not, 2 bad usage or nothing found.
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +17,12 @@ from tollens import evidence as evidence_file
 from tollens import unbound
 from tollens.bounds import show
 from tollens.cli_check import check_command
+from tollens.cli_diff import diff
+from tollens.cli_graph import graph
 from tollens.cli_import import import_command
 from tollens.cli_options import (
     AsFormat,
     Format,
-    Paths,
     evidence_paths,
     fail,
     given_contracts,
@@ -30,20 +30,18 @@ from tollens.cli_options import (
     print_lines,
     uncollected,
 )
+from tollens.cli_report import report
 from tollens.cli_sign import export, sign
-from tollens.contract import Falsifier, Loaded, load
-from tollens.difference import compare, given, needed
+from tollens.cli_status import status
+from tollens.contract import Falsifier, Loaded
 from tollens.errors import ContractError, ProjectError, TollensError
 from tollens.lint import Inspection
-from tollens.project import find_project, load_all, read_contracts
+from tollens.project import find_project, load_all, load_both
 from tollens.rule_page import lines as example_lines
 from tollens.rule_page import page
 from tollens.rules import RULES
 from tollens.scaffold import write_scaffold
 from tollens.signing import public_keys
-from tollens.source import parse
-from tollens.standing import Standing
-from tollens.verdicts import denominator
 from tollens.verification import verify as verify_evidence
 
 app = typer.Typer(
@@ -56,34 +54,13 @@ app = typer.Typer(
 
 
 app.command("check")(check_command)
+app.command()(status)
+app.command()(report)
+app.command()(graph)
+app.command()(diff)
 app.command()(sign)
 app.command()(export)
-
-
-@app.command()
-def status(paths: Paths = None, form: AsFormat = Format.TEXT) -> None:
-    """Show where each contract stands today: status, discharges, gates.
-
-    Exits with 1 where a contract is FALSIFIED; `tollens check` finds everything else.
-
-    \b
-    Examples:
-      tollens status
-      tollens status contracts/chat-template-v1.yaml --format json
-    """
-    project, files = given_contracts(paths)
-    inspection = Inspection(project)
-    read = read_contracts(project, files)
-    if read.findings:
-        raise ContractError(read.findings)
-    standings = [inspection.standing(each) for each in read.loaded]
-    if form is Format.JSON:
-        shown = [_standing_as_json(each) for each in standings]
-        print_json({"contracts": shown + [unbound.as_json(each) for each in read.foreign]})
-    else:
-        print_lines(line for each in standings for line in _standing_lines(each))
-        print_lines(line for each in read.foreign for line in unbound.lines(each))
-    raise typer.Exit(1 if any(each.status == "FALSIFIED" for each in standings) else 0)
+app.command("import")(import_command)
 
 
 @app.command()
@@ -163,35 +140,6 @@ def explain(
 
 
 @app.command()
-def diff(
-    old: Annotated[str, typer.Argument(help="a contract, or REVISION:PATH in git")],
-    new: Annotated[str, typer.Argument(help="a contract, or REVISION:PATH in git")],
-    form: AsFormat = Format.TEXT,
-) -> None:
-    """Show what changed in the claims and the version bump that it needs.
-
-    Exits with 1 where the new version is lower than the change needs.
-
-    \b
-    Examples:
-      tollens diff HEAD:contracts/moe-router-v1.yaml contracts/moe-router-v1.yaml
-    """
-    before, after = _revision(old).contract, _revision(new).contract
-    changes = compare(before, after)
-    need, gave = needed(changes), given(before, after)
-    if form is Format.JSON:
-        rows = [{"key": c.key, "what": c.what, "bump": c.bump.name.lower()} for c in changes]
-        print_json({"changes": rows, "needs": need.name.lower(), "given": gave.name.lower()})
-    else:
-        print_lines(map(str, changes) if changes else ["no claim changed"])
-        versions = f"{before.version} -> {after.version}"
-        print_lines(
-            [f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"]
-        )
-    raise typer.Exit(0 if gave >= need else 1)
-
-
-@app.command()
 def new(
     contract_id: Annotated[str, typer.Argument(help="the contract's id, like tokenizer-v1")],
     subject: Annotated[str, typer.Option(help="the module under test, like engine.tokenizer")],
@@ -229,9 +177,6 @@ def schema(
     print_json(schemas[kind]())
 
 
-app.command("import")(import_command)
-
-
 @app.callback(invoke_without_command=True)
 def version(
     show_version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
@@ -254,38 +199,6 @@ def main() -> None:
         fail(f"tollens: {error}", 1)
 
 
-def _standing_lines(standing: Standing) -> Iterator[str]:
-    contract = standing.contract
-    verdicts = [each.verdict for each in standing.falsifiers]
-    yield f"{contract.id} {contract.version}  {standing.status}"
-    yield f"  {denominator(verdicts)}"
-    for each in standing.falsifiers:
-        stale = "  stale" if each.stale and not each.results else ""
-        yield f"  {each.discharge:<23}  {each.falsifier.id}{stale}"
-    for gate, passed in standing.gates.items():
-        yield f"  {'passed' if passed else 'not passed':<23}  {gate}"
-
-
-def _standing_as_json(standing: Standing) -> dict[str, Any]:
-    return {
-        "id": standing.contract.id,
-        "version": standing.contract.version,
-        "status": standing.status,
-        "gates": standing.gates,
-        "falsifiers": [
-            {
-                "id": each.falsifier.id,
-                "verdict": each.verdict,
-                "discharge": each.discharge,
-                "level": each.level,
-                "stale": sorted(each.stale),
-                "kills": {name: kill.outcome for name, kill in each.kills.items()},
-            }
-            for each in standing.falsifiers
-        ],
-    }
-
-
 def _explain_rule(name: str) -> dict[str, Any]:
     says, do = RULES[name]
     example = "\n  ".join(["", *example_lines(name)])
@@ -295,9 +208,7 @@ def _explain_rule(name: str) -> dict[str, Any]:
 def _explain_id(name: str) -> dict[str, Any]:
     project, files = given_contracts(None)
     inspection = Inspection(project)
-    read = read_contracts(project, files)
-    if read.findings:
-        raise ContractError(read.findings)
+    read = load_both(project, files)
     for loaded in read.loaded:
         for falsifier in loaded.contract.falsifiers:
             if falsifier.id == name:
@@ -356,16 +267,3 @@ def _fact_lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {', '.join(value) or 'none'}"
         else:
             yield f"{name}: {value}"
-
-
-def _revision(name: str) -> Loaded:
-    """A contract from a path, or from `REVISION:PATH` in git."""
-    if Path(name).exists():
-        return load(Path(name))
-    revision, _, path = name.partition(":")
-    done = subprocess.run(
-        ["git", "show", f"{revision}:./{path}"], capture_output=True, text=True, check=False
-    )
-    if not path or done.returncode != 0:
-        raise ProjectError(f"{name}: no such file, nor REVISION:PATH in git")
-    return contract_file.validate(Path(path), parse(done.stdout, name))

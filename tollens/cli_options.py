@@ -15,6 +15,8 @@ import typer
 from tollens.errors import ProjectError
 from tollens.project import Project, contract_paths, find_project
 
+WIDTH = 80  # columns of a text
+
 
 class Format(StrEnum):
     TEXT = "text"
@@ -51,7 +53,19 @@ def uncollected() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str))
+    typer.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write what was asked for. Raises ProjectError where the path cannot be written."""
+    try:
+        path.write_bytes(text.encode())
+    except OSError as error:
+        raise ProjectError(f"{path}: {error.strerror}; expected a file to write") from error
 
 
 def given_contracts(paths: list[Path] | None) -> tuple[Project, list[Path]]:

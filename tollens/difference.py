@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from tollens.bounds import Measure
-from tollens.contract import Contract, Falsifier
+from tollens.contract import Contract, Falsifier, Gate
 from tollens.verdicts import Level
 
 
@@ -67,7 +67,8 @@ def _changes(old: Contract, new: Contract) -> Iterator[Change]:
     for name in ("subject", "depends_on"):
         if getattr(old, name) != getattr(new, name):
             was, now = (" ".join(getattr(each, name)) or "nothing" for each in (old, new))
-            yield Change(name, f"{was} -> {now}", Bump.MAJOR)
+            more = name == "subject" and set(old.subject) <= set(new.subject)
+            yield Change(name, f"{was} -> {now}", Bump.MINOR if more else Bump.MAJOR)
     before = {each.id: each for each in old.falsifiers}
     after = {each.id: each for each in new.falsifiers}
     yield from _members("falsifier", before, after)
@@ -77,8 +78,18 @@ def _changes(old: Contract, new: Contract) -> Iterator[Change]:
     new_gates = {gate.id: gate for gate in new.gates}
     yield from _members("gate", old_gates, new_gates)
     for name in sorted(old_gates.keys() & new_gates.keys()):
-        if old_gates[name] != new_gates[name]:
-            yield Change(name, "the gate requires something else", Bump.MAJOR)
+        yield from _gate(old_gates[name], new_gates[name])
+
+
+def _gate(old: Gate, new: Gate) -> Iterator[Change]:
+    for name in sorted(set(old.requires) - set(new.requires)):
+        yield Change(old.id, f"the gate does not require {name} any more", Bump.MAJOR)
+    for name in sorted(set(new.requires) - set(old.requires)):
+        yield Change(old.id, f"the gate requires {name} too", Bump.MINOR)
+    if old.ship_blocking != new.ship_blocking:
+        what = "blocks" if new.ship_blocking else "does not block"
+        bump = Bump.MINOR if new.ship_blocking else Bump.MAJOR
+        yield Change(old.id, f"the gate {what} a release", bump)
 
 
 def _members(kind: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:

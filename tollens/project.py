@@ -117,10 +117,15 @@ class Contracts:
 
 def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
     """Load every contract; raises ContractError with the findings of all that are invalid."""
-    loaded, findings = read_all(project, paths)
-    if findings:
-        raise ContractError(findings)
-    return loaded
+    return load_both(project, paths).loaded
+
+
+def load_both(project: Project, paths: Iterable[Path]) -> Contracts:
+    """As `load_all`, and the contracts in another dialect beside them."""
+    read = read_contracts(project, paths)
+    if read.findings:
+        raise ContractError(read.findings)
+    return read
 
 
 def read_all(project: Project, paths: Iterable[Path]) -> tuple[list[Loaded], list[Finding]]:

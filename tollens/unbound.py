@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tollens.dialect import NAME, Foreign, Prose
@@ -15,6 +15,13 @@ UNBOUND = "unbound: its test is prose"
 def summary(foreign: Foreign) -> str:
     """`0 of 3 corroborated, 3 not run`."""
     return denominator([Verdict.NOT_RUN for _ in foreign.falsifiers])
+
+
+def beside(foreign: Sequence[Foreign]) -> str:
+    """What a page that shows none of them says of it; nothing where there are none."""
+    claims = sum(len(each.falsifiers) for each in foreign)
+    said = f"; {len(foreign)} contract(s) in the {NAME} dialect with {claims} unbound falsifier(s)"
+    return said if foreign else ""
 
 
 def lines(foreign: Foreign) -> Iterator[str]:

@@ -64,3 +64,24 @@ def difference_versions_as_text(plant):
         return replacement
 
     plant("tollens.difference.given", as_text)
+
+
+def difference_told_in_wide_lines(plant):
+    """A change is one line, however long."""
+    plant("tollens.cli_diff._change_lines", lambda lines: lambda change: [str(change)])
+
+
+def difference_too_low_a_version_passes(plant):
+    """Any new version is taken to give what the change needs."""
+    plant("tollens.difference.given", lambda given: lambda old, new: type(given(old, new)).MAJOR)
+
+
+def difference_more_asked_is_major(plant):
+    """A gate that requires more is told as one that requires less."""
+
+    def fault(gate):
+        return lambda old, new: (
+            replace(each, bump=type(each.bump).MAJOR) for each in gate(old, new)
+        )
+
+    plant("tollens.difference._gate", fault)

@@ -1,0 +1,61 @@
+"""Planted faults in `tollens status --watch` that contracts/tollens-status-v1.yaml must notice."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+
+def watch_sees_no_sources(plant):
+    """A change of a test or of the code under test is not looked for."""
+
+    def fault(view):
+        def faulty(*args):
+            found = view(*args)
+            kept = (path for path in found.paths if "falsifiers" not in str(path))
+            return replace(found, paths=frozenset(kept))
+
+        return faulty
+
+    plant("tollens.cli_status._view", fault)
+
+
+def watch_always_draws(plant):
+    """It draws at every look, whether anything changed or not."""
+    count = iter(range(10**9))
+    plant("tollens.watching._times", lambda times: lambda paths: next(count))
+
+
+def watch_ends_with_zero(plant):
+    """Ctrl-C ends it with 0, whatever was last shown."""
+    plant("tollens.cli_status._code", lambda code: lambda standings: 0)
+
+
+def watch_mute_of_errors(plant):
+    """A contract that is not valid for a moment is not told of."""
+
+    def fault(view):
+        def faulty(*args):
+            found = view(*args)
+            return found if "contract(s)" in found.lines[0] else replace(found, lines=["wait"])
+
+        return faulty
+
+    plant("tollens.cli_status._view", fault)
+
+
+def watch_clears_the_screen(plant):
+    """Each state is drawn on a cleared screen."""
+
+    def fault(screen):
+        @contextmanager
+        def clearing():
+            with screen() as draw:
+                yield lambda lines: (print("\x1b[2J\x1b[H", end="", flush=True), draw(lines))
+
+        return clearing
+
+    plant("tollens.watching._screen", fault)
+
+
+def watch_crops_in_silence(plant):
+    """What a screen cannot hold is left out without a word."""
+    plant("tollens.watching.fitted", lambda fitted: lambda lines, height: lines[:height])
