@@ -58,7 +58,7 @@ def report(
     plots = form is ReportFormat.HTML
     contracts = load_both(project, files)
     found = review(inspection, contracts.loaded, plots, _with_progress)
-    found = replace(found, summary=found.summary + unbound.beside(contracts.foreign))
+    found = replace(found, beside=unbound.beside(contracts.foreign))
     changes = since(project, found, fork(project.root, base) if base else "")
     text = _text(inspection, found, changes, form)
     if form is ReportFormat.HTML or out:

@@ -115,6 +115,7 @@ class Review:
     commit: str | None
     dirty: bool
     contracts: tuple[ContractView, ...]
+    beside: str = ""  # what else was given, and is not shown
 
     @property
     def falsifiers(self) -> list[FalsifierView]:
@@ -123,7 +124,7 @@ class Review:
     @property
     def summary(self) -> str:
         found = denominator([each.verdict for each in self.falsifiers])
-        return f"{found}; {len(self.contracts)} contract(s)"
+        return f"{found}; {len(self.contracts)} contract(s){self.beside}"
 
 
 def review(
