@@ -1,0 +1,71 @@
+"""Ends a watch by what the contract says of the run: pytest judges it, in a process of its own.
+
+Knows a command line and a variable of the environment; knows nothing of contracts, which are not
+the engine's. The run is told to the falsifier by the variable.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import EngineError
+
+CONTRACT = "contracts/distill-train-v1.yaml"
+TEST = "falsifiers/test_distill_train.py::test_a_large_students_best_held_out_loss"
+VARIABLE = "DISTILL_V2_RUN_PATH"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which contract judges, by which of its tests (all where none is named), told by what."""
+
+    contract: Path
+    tests: tuple[str, ...]
+    variable: str
+
+    @property
+    def root(self) -> Path:
+        """The project whose contract it is."""
+        return self.contract.parents[1]
+
+    def check(self) -> None:
+        """Refuse what could not be judged, before hours are spent on watching."""
+        if not self.contract.is_file():
+            raise EngineError(
+                f"{self.contract}: found no file, expected a contract: name one by --contract, or "
+                "watch with --no-verdict"
+            )
+
+    def arguments(self) -> list[str]:
+        """Of pytest."""
+        return ["--contract", os.path.relpath(self.contract, self.root), *self.tests]
+
+    def line(self, run: Path) -> str:
+        """What a person would type, in the project."""
+        told = f"{self.variable}={shlex.quote(str(run.absolute()))}"
+        return f"{told} {shlex.join(['pytest', *self.arguments()])}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the claim holds of the run, and what was said."""
+
+    holds: bool
+    said: str
+
+
+def judge(claim: Claim, run: Path) -> Verdict:
+    """Ask the contract; `EngineError` where it gives no verdict."""
+    command = [sys.executable, "-m", "pytest", *claim.arguments(), "--record=never", "-q"]
+    told = {**os.environ, claim.variable: str(run.absolute())}
+    done = subprocess.run(command, cwd=claim.root, env=told, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+        raise EngineError(
+            f"{claim.contract}: found no verdict but {lines[-1]!r} (exit code {done.returncode}), "
+            f"expected one: in {claim.root}, {claim.line(run)}"
+        )
+    return Verdict(done.returncode == 0, done.stdout.strip())
