@@ -77,7 +77,9 @@ def watch(
         if name:
             _fetch(follower, home, overwrite, tell)
     verdict = None if no_verdict else judge(claim, home)
-    tell(f"judge it: {claim.line(home)}" if verdict is None else verdict.said)
+    for line in verdict.lines() if verdict else ():
+        tell(line)
+    tell(f"judge it: {claim.line(home)}")
     if as_json:
         print(to_json(pace.summary() | _summary(home, verdict)))
     if verdict is not None and not verdict.holds:
@@ -149,5 +151,5 @@ def _fetch(follower: Follower, home: Path, overwrite: bool, tell: Callable[[str]
 
 
 def _summary(home: Path, verdict: Verdict | None) -> dict[str, Any]:
-    found = {"run": str(home), "holds": None, "said": None}
-    return found | ({"holds": verdict.holds, "said": verdict.said} if verdict else {})
+    found = {"run": str(home), "holds": None, "results": []}
+    return found | ({"holds": verdict.holds, "results": verdict.results} if verdict else {})

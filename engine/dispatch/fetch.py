@@ -23,7 +23,7 @@ def fetch(host: Host, run: str, out: Path, overwrite: bool = False) -> list[str]
         require_room(out.parent, sum(size for _, size, _ in files))
         with whole_folder(out, overwrite) as folder:
             for name, size, digest in files:
-                _receive(talk, folder / _safe(name), size, digest)
+                _receive(talk, folder / safe_name(name), size, digest)
         list(talk.frames())  # up to the answer
     return [name for name, _, _ in files]
 
@@ -49,7 +49,7 @@ def require_digest(where: str, found: str, expected: str) -> None:
         )
 
 
-def _safe(name: Any) -> str:
+def safe_name(name: Any) -> str:
     """A path that stays in the folder; a host may name anything."""
     path = PurePosixPath(str(name))
     if path.is_absolute() or ".." in path.parts or not path.parts:

@@ -8,10 +8,13 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.errors import EngineError
+from engine.safetensors import read_json
 
 CONTRACT = "contracts/distill-train-v1.yaml"
 TEST = "falsifiers/test_distill_train.py::test_a_large_students_best_held_out_loss"
@@ -30,6 +33,11 @@ class Claim:
     def root(self) -> Path:
         """The project whose contract it is."""
         return self.contract.parents[1]
+
+    @property
+    def results(self) -> Path:
+        """Where a run of pytest leaves what it found."""
+        return self.root / ".tollens/last" / f"{self.contract.stem}.json"
 
     def check(self) -> None:
         """Refuse what could not be judged, before hours are spent on watching."""
@@ -51,21 +59,41 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the claim holds of the run, and what was said."""
+    """Whether the claim holds of the run, and the results: a falsifier and its measures each."""
 
     holds: bool
-    said: str
+    results: tuple[dict[str, Any], ...]
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        for each in self.results:
+            yield f"{each['falsifier']}: {each['verdict']} (level {each['level']})"
+            for name, found in each["measures"].items():
+                mark = " " if found["held"] else "!"
+                value = f"{found['value']:.6g}" if is_number(found["value"]) else found["value"]
+                yield f"  {mark} {name:20} {value} {found['unit']}, bound {found['bound']}"
+
+
+def is_number(value: Any) -> bool:
+    """A truth value is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def judge(claim: Claim, run: Path) -> Verdict:
     """Ask the contract; `EngineError` where it gives no verdict."""
     command = [sys.executable, "-m", "pytest", *claim.arguments(), "--record=never", "-q"]
     told = {**os.environ, claim.variable: str(run.absolute())}
+    before = _written(claim.results)
     done = subprocess.run(command, cwd=claim.root, env=told, capture_output=True, text=True)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or _written(claim.results) == before:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
         raise EngineError(
             f"{claim.contract}: found no verdict but {lines[-1]!r} (exit code {done.returncode}), "
             f"expected one: in {claim.root}, {claim.line(run)}"
         )
-    return Verdict(done.returncode == 0, done.stdout.strip())
+    results = read_json(claim.results)["predicate"]["results"]
+    return Verdict(done.returncode == 0, tuple(results))
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
