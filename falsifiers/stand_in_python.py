@@ -54,7 +54,10 @@ def distill(folder: Path, options: dict[str, str]) -> None:
         sys.exit(f"No such option: --{unknown.pop()}")
     names = json.loads((folder / "names").read_text())
     recipe = {name: number(options[name]) for name in names if name in options}
-    plan = {name: options[name] for name in PLAN} | {"recipe": recipe, "ahead": 2}
+    plan = {name: options[name] for name in PLAN} | {
+        "recipe": recipe,
+        "ahead": int(options["ahead"]),
+    }
     plan["allow_mirror"] = "allow_mirror" in options
     found = {"schema": "engine/distill/dispatch/v1", "plan": plan, "parameters": 1000}
     found |= {"mirror": False, "digests": {"teacher": "t", "data": "d"}, "versions": {"torch": "2"}}

@@ -26,6 +26,7 @@ from engine.dispatch.project import read_project
 from engine.distill.hf_folder import write_folder
 from engine.distill.recipe import Recipe
 from engine.errors import EngineError
+from engine.far.probe import DEVICES
 from falsifiers import dispatch_cases as cases
 from falsifiers import distill_cases
 from falsifiers.dispatch_cases import Far, far
@@ -92,38 +93,49 @@ def test_a_dry_run_touches_nothing(observe, command, there, monkeypatch, tmp_pat
 
 
 @pytest.mark.falsifies("F-DISPATCH-002")
+@pytest.mark.parametrize("what", ["teacher and option", "files", "host", "room"])
 def test_a_host_that_is_not_fit_is_refused_before_anything_is_started(
-    observe, command, there, monkeypatch, tmp_path
+    observe, command, there, monkeypatch, tmp_path, what
 ):
-    nowhere = str(tmp_path / "nowhere")
-    away = ["--ssh-option", "Port=1"]
-    cases_ = [
-        ({"data": nowhere}, [], "data: found nothing at", None),
-        ({"teacher": nowhere}, [], "teacher: found nothing at", None),
-        ({"student": nowhere}, [], "student: found nothing at", None),
-        ({}, ["--remote-python", nowhere], f"found no {nowhere}", None),
-        ({}, ["--remote-project", nowhere], "project: found nothing at", None),
-        ({}, away, "found no connection", None),
-        ({}, [], "python: found 3.", ("PYTHON", (9, 0))),
-        ({}, [], "disk: found", ("RUN", 1 << 60)),
-        ({}, [], "memory: found", ("OF_A_PARAMETER", 1 << 50)),
-    ]
-    if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))):
-        cases_.append(({"device": "cuda"}, [], "device: found no GPU", None))
-    ended = []
-    for changed, more, words, bar in cases_:
+    nowhere, ended = str(tmp_path / "nowhere"), []
+    for changed, more, bar, words in unfit(nowhere, there)[what]:
+        there.forget("save_every" if "option" in words else "")
         with monkeypatch.context() as patch:
             if bar:
                 patch.setattr(preflight, *bar)
             ended.append((dispatched(command, there, *more, **changed), words))
-    there.forget("save_every")
-    ended.append((dispatched(command, there), "No such option: --save_every"))
     observe("accepted", sum(ran.code != 2 for ran, _ in ended))
     unclear = [ran.err for ran, words in ended if words not in ran.err or ran.err.count("\n") != 1]
     print(*unclear, sep="\n")
     observe("unclear", len(unclear))
     observe("refusals", len(ended))
     observe("started", there.calls.count("run") + (there.folder / "runs").exists())
+
+
+def unfit(nowhere: str, there: Far) -> dict[str, list[tuple]]:
+    """What is changed of a good order, what is said besides, which bar is raised, what is told."""
+    no_gpu = not any(map(os.path.exists, DEVICES))
+    return {
+        "teacher and option": [
+            ({"teacher": nowhere}, [], None, "teacher: found nothing at"),
+            ({}, [], None, "No such option: --save_every"),
+        ],
+        "files": [
+            ({"data": nowhere}, [], None, "data: found nothing at"),
+            ({"student": nowhere}, [], None, "student: found nothing at"),
+            ({}, ["--remote-project", nowhere], None, "project: found nothing at"),
+        ],
+        "host": [
+            ({}, ["--remote-python", nowhere], None, f"found no {nowhere}"),
+            ({}, ["--ssh-option", "Port=1"], None, "found no connection"),
+            *([({"device": "cuda"}, [], None, "device: found no GPU")] if no_gpu else []),
+        ],
+        "room": [
+            ({}, [], ("PYTHON", (9, 0)), "python: found 3."),
+            ({}, [], ("RUN", 1 << 60), "disk: found"),
+            ({}, [], ("OF_A_PARAMETER", 1 << 50), "memory: found"),
+        ],
+    }
 
 
 @pytest.mark.falsifies("F-DISPATCH-003")
@@ -174,35 +186,24 @@ def test_the_manifest_names_everything(observe, command, there):
 
 
 @pytest.mark.falsifies("F-DISPATCH-005")
-def test_only_what_changed_is_sent_and_an_environment_is_made_once(
-    observe, capsys, monkeypatch, tmp_path
-):
-    made = tmp_path / "far/bin"
-    with ssh_host(PATH=f"{made}:{os.environ['PATH']}") as own:
-        there = far(own, tmp_path)
-        checkout = cases.small_project(tmp_path / "checkout")
-        project = read_project(checkout)
-        with there.connected() as near:
-            host = replace(near, python="python3")
-            observe("first", sent_by(there, host, project, "one"))
-            observe("again", sent_by(there, host, project, "two"))
-            place = there.folder / "projects" / project.digest[:16]
-            (place / "engine/a.py").write_text("damaged")
-            observe("damaged", sent_by(there, host, project, "three"))
-            (checkout / "engine/a.py").write_text("changed = True\n")
-            changed = read_project(checkout)
-            observe("changed", sent_by(there, host, changed, "four"))
-        others = [there.folder / "projects" / each.digest[:16] for each in (project, changed)]
-        bad = [
-            file.name
-            for each, place in zip((project, changed), others, strict=True)
-            for file in each.files
-            if file.name != "engine/a.py" or each is changed
-            if (place / file.name).read_bytes() != (checkout / file.name).read_bytes()
-        ]
-        observe("files_off", len(bad))
-        observe("environments", there.calls.count("venv"))
-        observe("installations", there.calls.count("pip"))
+def test_only_what_changed_is_sent_and_an_environment_is_made_once(observe, there, tmp_path):
+    checkout = cases.small_project(tmp_path / "checkout")
+    project = read_project(checkout)
+    with there.connected() as host:
+        observe("first", sent_by(there, host, project, "one"))
+        observe("again", sent_by(there, host, project, "two"))
+        place = there.folder / "projects" / project.digest[:16]
+        (place / "engine/a.py").write_text("damaged")
+        observe("damaged", sent_by(there, host, project, "three"))
+        (checkout / "engine/a.py").write_text("changed = True\n")
+        changed = read_project(checkout)
+        observe("changed", sent_by(there, host, changed, "four"))
+    place = there.folder / "projects" / changed.digest[:16]
+    names = [each.name for each in changed.files]
+    off = [(place / name).read_bytes() != (checkout / name).read_bytes() for name in names]
+    observe("files_off", sum(off))
+    observe("environments", there.calls.count("venv"))
+    observe("installations", there.calls.count("pip"))
 
 
 def sent_by(there: Far, host: Host, project, run: str) -> int:
@@ -228,16 +229,17 @@ def test_a_run_is_started_once(observe, command, there):
     observe("said_finished", int(third.code == 0 and "already finished" in third.out))
     other = dispatched(command, there, recipe=replace(cases.RECIPE, steps=21))
     observe("others_taken", int(other.code != 2 or "steps: 21, there 20" not in other.err))
-    with there.connected() as near, ThreadPoolExecutor(2) as pool:
-        told = ignore
-        both = [pool.submit(send.send, at_once(there), near, None, told) for _ in range(2)]
-        observe("started_of_two_at_once", sum(each.result().started for each in both))
-    over(there, "twice")
     observe("runs", there.calls.count("run"))
 
 
-def at_once(there: Far):
-    return there.order("twice", project=str(there.folder.parent))
+@pytest.mark.falsifies("F-DISPATCH-014")
+def test_of_two_at_once_one_is_started(observe, there):
+    order = there.order("twice", project=str(there.folder.parent))
+    with there.connected() as near, ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(send.send, order, near, None, ignore) for _ in range(2)]
+        observe("started", sum(each.result().started for each in both))
+    over(there, "twice")
+    observe("runs", there.calls.count("run"))
 
 
 def ignore(line: str) -> None:

@@ -90,7 +90,7 @@ class Order:
         done = shlex.quote(f"{self.run}/job/exit")
         return (
             "#!/bin/sh\n"
-            f"cd {shlex.quote(project)} && {shlex.join(self.command(python))}\n"
+            f"cd {shlex.quote(project)} && {quoted(self.command(python))}\n"
             f"code=$?\necho $code > {done}.partial && mv {done}.partial {done}\nexit $code\n"
         )
 
@@ -107,6 +107,11 @@ class Order:
     def to_dict(self) -> dict[str, Any]:
         """As the manifest has it."""
         return {"schema": ORDER_SCHEMA, **asdict(self), "dataset": self.dataset}
+
+
+def quoted(words: list[str]) -> str:
+    """A command as a shell reads it."""
+    return shlex.join(words)
 
 
 def flag(name: str) -> str:

@@ -78,7 +78,9 @@ def _file(root: Path, name: str) -> File:
 
 def _git(root: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "--no-optional-locks", "-C", root, *arguments], capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", root, *arguments], capture_output=True, text=True
+        )
     except OSError as error:
         raise EngineError(f"git: found {error.strerror}, expected it to be installed") from error
     if done.returncode:

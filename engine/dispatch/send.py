@@ -101,13 +101,12 @@ def sync(order: Order, host: Host, project: Project | None, tell: Tell) -> str:
     place = f"{order.folder}/projects/{project.digest[:16]}"
     files = [[each.name, each.sha256, each.size] for each in project.files]
     missing = host.ask("keep", project=place, files=files)
-    wanted = [each for each in files if each[0] in set(missing)]
-    if wanted:
-        names = [str(each[0]) for each in wanted]
-        host.ask("receive", project=place, files=wanted, data=project.bytes_of(names))
-        if host.ask("keep", project=place, files=files):
+    if missing:
+        wanted = [name for name, *_ in files if name in set(missing)]
+        data = project.bytes_of(wanted)
+        if host.ask("receive", project=place, files=files, missing=wanted, data=data):
             raise EngineError(f"{order.host}: {place}: found other files than were sent; again")
-    tell(f"ok  project    {place}: {len(wanted)} of {len(files)} files sent")
+    tell(f"ok  project    {place}: {len(missing)} of {len(files)} files sent")
     return place
 
 

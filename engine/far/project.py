@@ -39,13 +39,16 @@ def keep(project: str, files: list[list[Any]]) -> list[str]:
     return missing
 
 
-def receive(project: str, files: list[list[Any]]) -> None:
-    """Write the files whose bytes follow the question."""
+def receive(project: str, files: list[list[Any]], missing: list[str]) -> list[str]:
+    """Write those that were missing, whose bytes follow the question; what still is."""
     for name, digest, size in files:
+        if name not in missing:
+            continue
         data = hear(size)
         if hashlib.sha256(data).hexdigest() != digest:
             raise Refused(f"{project}/{name}: found other bytes than were sent; dispatch it again")
         put(os.path.join(project, name), data)
+    return keep(project, files)
 
 
 def environment(place: str, steps: list[list[str]], project: str) -> bool:
