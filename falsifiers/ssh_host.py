@@ -66,7 +66,8 @@ def ssh_host(**environment: object) -> Iterator[SshHost]:
     )
     (folder / "ssh_config").write_text(
         f"Host {NAME}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {folder}/own_key\n"
-        f"  KexAlgorithms curve25519-sha256\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known\n"
+        f"  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known\n"
+        "  KexAlgorithms curve25519-sha256\n"
         "  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n"
     )
     with (folder / "log").open("w") as log:

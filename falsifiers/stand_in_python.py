@@ -21,8 +21,10 @@ def main(folder: Path, arguments: list[str]) -> None:
         arguments = arguments[at:]
     if arguments[:2] == ["-m", "venv"]:
         note(folder, "venv")
-        (made := Path(arguments[-1]) / "bin").mkdir(parents=True)
-        (made / "python").symlink_to(folder / "python")
+        made = Path(arguments[-1]) / "bin/python"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.unlink(missing_ok=True)
+        made.symlink_to(folder / "python")
     elif arguments[:2] == ["-m", "pip"]:
         note(folder, "pip")
     elif arguments[:3] == ["-m", "engine", "distill"]:

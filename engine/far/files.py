@@ -10,12 +10,14 @@ PIECE = 1 << 20  # bytes
 
 def put(path: str, data: bytes) -> None:
     """Write by atomic rename; nothing is left of an attempt that failed."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     partial = f"{path}.{os.getpid()}.partial"
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(partial, "wb") as file:
             file.write(data)
         os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error  # a full disk names no file
     finally:
         if os.path.exists(partial):
             os.remove(partial)
