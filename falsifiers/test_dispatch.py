@@ -437,6 +437,9 @@ def test_a_student_trained_elsewhere_comes_home_with_its_verdict(
     given = {"teacher": "none", "student": str(student), "data": "synthetic", "recipe": recipe}
     started = command(*there.arguments(**given), "--remote-python", PYTHON)
     observe("started", int(started.code == 0 and "started" in started.out))
+    if started.code:
+        print(started.err)
+        return
     cutter = threading.Thread(target=cut_when_begun, args=(there,))
     cutter.start()
     home = tmp_path / "home"

@@ -2,6 +2,7 @@
 
 import subprocess
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from engine.dispatch.host import Cut
@@ -304,8 +305,22 @@ def another_recipe_is_run(plant):
 
     def fault(script):
         def faulty(self, python, project):
-            return script(self, python, project).replace("--seed 0", "--seed 1")
+            return script(self, python, project).replace("--seed 7", "--seed 8")
 
         return faulty
 
     plant("engine.dispatch.order.Order.script", fault)
+
+
+def a_part_of_the_project_is_not_sent(plant):
+    """A folder of the project is forgotten."""
+
+    def fault(read_project):
+        def faulty(root):
+            project = read_project(root)
+            files = tuple(each for each in project.files if "/distill/" not in each.name)
+            return replace(project, files=files)
+
+        return faulty
+
+    plant("engine.dispatch.project.read_project", fault)
