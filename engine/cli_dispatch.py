@@ -56,6 +56,9 @@ def dispatch(
     remote_python: Annotated[
         str | None, typer.Option(metavar="PATH", help="An environment that is there.")
     ] = None,
+    base_python: Annotated[
+        str, typer.Option(metavar="PATH", help="On the host; else makes an environment.")
+    ] = "python3",
     remote_project: Annotated[
         str | None, typer.Option(metavar="DIR", help="A project that is there; none is sent.")
     ] = None,
@@ -82,8 +85,8 @@ def dispatch(
         if as_json:
             print(to_json(order.to_dict() | {"command": order.command(python or "PYTHON")}))
         return
-    place = Host(host, python or "python3", ssh_options(ssh_file, ssh_option))
-    with connected(place) as there:
+    asked = Host(host, python or base_python, ssh_options(ssh_file, ssh_option))
+    with connected(asked) as there:
         sent = send(order, there, project, say)
     for line in _told(sent, host):
         say(line)

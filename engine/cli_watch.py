@@ -15,7 +15,7 @@ from engine.cli_options import to_json
 from engine.cli_progress import progress
 from engine.cli_ssh import SshFile, SshOption, ssh_options
 from engine.dispatch.fetch import fetch
-from engine.dispatch.follow import Follower, Patience
+from engine.dispatch.follow import Follower, Lost, Patience
 from engine.dispatch.host import Cut, Host, connected
 from engine.dispatch.pace import Pace
 from engine.dispatch.verdict import CONTRACT, TEST, VARIABLE, Claim, Verdict, judge
@@ -118,6 +118,9 @@ def _follow(follower: Follower, pace: Pace, run: str, tell: Callable[[str], None
                 advance(pace.step, follower.steps or pace.step)
                 if line:
                     tell(line)
+    except Lost as error:
+        print(f"error: {error}: is the host alive? The run may be", file=sys.stderr)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         tell(f"the run goes on; watch it again: python -m engine watch {run}")
         raise typer.Exit(130) from None
@@ -151,5 +154,5 @@ def _fetch(follower: Follower, home: Path, overwrite: bool, tell: Callable[[str]
 
 
 def _summary(home: Path, verdict: Verdict | None) -> dict[str, Any]:
-    found = {"run": str(home), "holds": None, "results": []}
+    found: dict[str, Any] = {"run": str(home), "holds": None, "results": []}
     return found | ({"holds": verdict.holds, "results": verdict.results} if verdict else {})

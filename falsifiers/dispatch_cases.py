@@ -71,8 +71,12 @@ class Far:
         del given["allow_mirror"]
         given |= {each.name: getattr(plan.recipe, each.name) for each in fields(Recipe)}
         flags = [part for n, v in given.items() for part in (f"--{n.replace('_', '-')}", str(v))]
-        own = ["--folder", str(self.folder), "-F", str(self.host.config)]
-        return ["dispatch", NAME, *own, *flags, "--out", run]
+        return [*self.way, *flags, "--out", run]
+
+    @property
+    def way(self) -> list[str]:
+        """The command, to this host."""
+        return ["dispatch", NAME, "--folder", str(self.folder), "-F", str(self.host.config)]
 
     def connected(self):
         """A connection that is kept."""

@@ -54,6 +54,20 @@ def distill(folder: Path, options: dict[str, str]) -> None:
     unknown = set((folder / "unknown").read_text().split()) & options.keys()
     if unknown:
         sys.exit(f"No such option: --{unknown.pop()}")
+    if "resume" in options:
+        place = Path(options["resume"])
+        options["out"], found = str(place), json.loads((place / "dispatch.json").read_text())
+    else:
+        found = account(folder, options)
+    note(folder, "dry run" if "dry_run" in options else "run")
+    if "dry_run" in options:
+        print(json.dumps(found))
+    else:
+        run(folder, Path(options["out"]), found["plan"]["recipe"]["steps"], found)
+
+
+def account(folder: Path, options: dict[str, str]) -> dict:
+    """What `distill` says of a run before it begins."""
     names = json.loads((folder / "names").read_text())
     recipe = {name: number(options[name]) for name in names if name in options}
     plan = {name: options[name] for name in PLAN} | {
@@ -62,12 +76,8 @@ def distill(folder: Path, options: dict[str, str]) -> None:
     }
     plan["allow_mirror"] = "allow_mirror" in options
     found = {"schema": "engine/distill/dispatch/v1", "plan": plan, "parameters": 1000}
-    found |= {"mirror": False, "digests": {"teacher": "t", "data": "d"}, "versions": {"torch": "2"}}
-    note(folder, "dry run" if "dry_run" in options else "run")
-    if "dry_run" in options:
-        print(json.dumps(found))
-    else:
-        run(folder, Path(options["out"]), recipe["steps"], found)
+    digests = {"teacher": "t", "data": "d"}
+    return found | {"mirror": False, "digests": digests, "versions": {"torch": "2"}}
 
 
 def number(text: str) -> object:

@@ -400,6 +400,11 @@ def test_a_run_that_dies_or_fails_is_told(observe, command, there, tmp_path, end
     observe("fetched", int((tmp_path / "home").exists()))
     again = dispatched(command, there)
     observe("started_again_unasked", int(again.code != 2 or there.calls.count("run") != 1))
+    for name in ("held", "fails"):
+        there.mark(name, False)
+    resumed = command(*there.way, "--remote-python", there.python, "--resume", "runs/first")
+    observe("resumed", int(resumed.code == 0 and "started" in resumed.out and over(there)))
+    observe("jobs_kept", len(list(there.run().glob("job-*/log"))))
 
 
 @pytest.mark.falsifies("F-DISPATCH-012")

@@ -170,9 +170,7 @@ def diff(
     else:
         print_lines(map(str, changes) if changes else ["no claim changed"])
         versions = f"{before.version} -> {after.version}"
-        print_lines(
-            [f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"]
-        )
+        print_lines([f"needs {need.name.lower()}; the version {versions} gives {gave.name.lower()}"])
     raise typer.Exit(0 if gave >= need else 1)
 
 

@@ -18,6 +18,10 @@ Tell = Callable[[str], None]
 Row = dict[str, Any]
 
 
+class Lost(EngineError):
+    """A host that was there cannot be reached any more."""
+
+
 @dataclass
 class Patience:
     """Waits longer each time a connection is cut, and for `seconds` in all until it is made."""
@@ -32,11 +36,11 @@ class Patience:
         self.since, self.pause = 0.0, FIRST_PAUSE
 
     def wait(self, error: Cut) -> None:
-        """Raises `EngineError` where it was waited for long enough."""
+        """Raises `Lost` where it was waited for long enough."""
         self.since = self.since or time.monotonic()
         away = time.monotonic() - self.since
         if away + self.pause > self.seconds:
-            raise EngineError(f"{error}; gave up after {away:.0f} s") from error
+            raise Lost(f"{error}; gave up after {away:.0f} s") from error
         self.tell(f"connection lost: {error}")
         self.tell(f"the run goes on without it; trying again in {self.pause:.0f} s")
         time.sleep(self.pause)
@@ -58,8 +62,8 @@ class Follower:
     def rows(self) -> Iterator[Row]:
         """Each row as it comes, until the job is over; then `state` says how it ended.
 
-        After a run went on from a checkpoint its rows begin again. Raises `EngineError` where the
-        host cannot be reached at first, or for too long afterwards.
+        After a run went on from a checkpoint its rows begin again. Raises `Cut` where the host
+        cannot be reached at first, `Lost` where not for too long afterwards.
         """
         while True:
             try:

@@ -130,7 +130,7 @@ class Talk:
         if self.host.name and code in (126, 127):
             return EngineError(
                 f"{self.host}: found no {self.host.python} ({said[-1]}), expected Python 3.11 or "
-                "later: install it, or name it by --remote-python"
+                "later: install it, or name another, --base-python or --remote-python"
             )
         if self.host.name and (code == 255 or code < 0):
             return Cut(

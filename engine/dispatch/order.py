@@ -62,9 +62,9 @@ class Order:
 
     def placed(self, folder: str, run: str, paths: dict[str, str]) -> "Order":
         """With absolute paths, as the host gave them."""
-        files = {name: path for name, path in paths.items() if name in NO_FILES}
+        files: dict[str, Any] = {name: paths[name] for name in NO_FILES if name in paths}
         plan = replace(self.plan, **files) if self.plan else None
-        own = {name: paths[name] for name in ("python", "project") if name in paths}
+        own: dict[str, Any] = {n: paths[n] for n in ("python", "project") if n in paths}
         return replace(self, folder=folder, run=run, plan=plan, **own)
 
     def arguments(self) -> list[str]:

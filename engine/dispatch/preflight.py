@@ -58,7 +58,7 @@ def look(order: Order, facts: Mapping[str, Any], size: int) -> list[Check]:
 
 def _python(found: str) -> Check:
     holds = tuple(map(int, found.split(".")[:2])) >= PYTHON
-    return Check("python", found, "3.11 or later", holds, "name another by --remote-python")
+    return Check("python", found, "3.11 or later", holds, "name another by --base-python")
 
 
 def _torch(order: Order, facts: Mapping[str, Any]) -> Iterator[Check]:

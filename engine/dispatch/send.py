@@ -102,7 +102,7 @@ def sync(order: Order, host: Host, project: Project | None, tell: Tell) -> str:
     files = [[each.name, each.sha256, each.size] for each in project.files]
     missing = host.ask("keep", project=place, files=files)
     if missing:
-        wanted = [name for name, *_ in files if name in set(missing)]
+        wanted = [each.name for each in project.files if each.name in set(missing)]
         data = project.bytes_of(wanted)
         if host.ask("receive", project=place, files=files, missing=wanted, data=data):
             raise EngineError(f"{order.host}: {place}: found other files than were sent; again")
@@ -137,7 +137,7 @@ def dry_run(
     """What the run says of itself on the host; a node to log in to need not have the device."""
     seen = order
     if order.executor == "slurm" and order.plan is not None:
-        own = {"device": "cpu", "teacher_device": "cpu", "route": "auto"}
+        own: dict[str, Any] = {"device": "cpu", "teacher_device": "cpu", "route": "auto"}
         seen = replace(order, plan=replace(order.plan, **own))
     command = [python, "-m", "engine", *seen.arguments(), "--dry-run", "--json"]
     found = judge(order, facts, host.ask("check", command=command, cwd=place))
@@ -155,7 +155,7 @@ def describe(
     found: dict[str, Any],
 ) -> dict[str, Any]:
     """The manifest: what the run is a function of, as it says itself, and how it was sent."""
-    sent = {"folder": place, "digest": None, "commit": None, "dirty": None}
+    sent: dict[str, Any] = {"folder": place, "digest": None, "commit": None, "dirty": None}
     if project is not None:
         sent |= {"digest": project.digest, "commit": project.commit, "dirty": project.dirty}
     own = {name: value for name, value in order.to_dict().items() if name != "plan"}

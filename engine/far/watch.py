@@ -24,6 +24,7 @@ def follow(run: str, offset: int, digest: str) -> dict[str, Any]:
     Where the first `offset` bytes are no longer those of `digest`, as after a run went on from a
     checkpoint, it begins at 0 again.
     """
+    run = os.path.expanduser(run)
     if not os.path.isdir(run):
         raise Refused(f"{run}: found no such folder, expected a run")
     path, looked = os.path.join(run, "metrics.jsonl"), -BEAT
@@ -91,6 +92,7 @@ def _lines(path: str, offset: int) -> bytes:
 
 def fetch(run: str) -> None:
     """Say names, sizes and digests of the evidence, then its bytes."""
+    run = os.path.expanduser(run)
     names = [name for each in EVIDENCE for name in _files(run, each)]
     paths = [os.path.join(run, name) for name in names]
     files = [

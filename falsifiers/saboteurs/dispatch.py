@@ -286,6 +286,11 @@ def a_dead_run_is_started_again(plant):
     plant("engine.dispatch.send.already", lambda already: lambda *given: None)
 
 
+def the_job_before_is_thrown_away(plant):
+    """A run that goes on leaves nothing of the log of why it had to."""
+    there(plant, "job.py", "os.rename(job, f", "shutil.rmtree(job); str(f")
+
+
 def script_unquoted(plant):
     """The script's words are joined by blanks."""
     plant("engine.dispatch.order.quoted", lambda quoted: lambda words: " ".join(words))
