@@ -37,7 +37,6 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-PATIENCE = 15.0  # seconds
 
 
 @contextmanager
@@ -70,10 +69,10 @@ def slurm_host() -> Iterator[Path]:
 
         try:
             begin(munge)
-            assert until((folder / "socket/munge").exists, PATIENCE)
+            assert until((folder / "socket/munge").exists)
             begin(["slurmctld", "-D", "-i"])
             begin(["slurmd", "-D"])
-            assert until(lambda: "idle" in told(["sinfo", "-h", "-o", "%T"], environment), PATIENCE)
+            assert until(lambda: "idle" in told(["sinfo", "-h", "-o", "%T"], environment))
             yield config
             told(["scancel", "--user=root"], environment)
         finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 SERVER = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 NAME = "host"
-PATIENCE = 5.0  # seconds
+PATIENCE = 30.0  # seconds
 
 
 @dataclass(frozen=True)

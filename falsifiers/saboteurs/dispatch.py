@@ -2,7 +2,6 @@
 
 import subprocess
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from engine.dispatch.host import Cut
@@ -317,15 +316,10 @@ def another_recipe_is_run(plant):
     plant("engine.dispatch.order.Order.script", fault)
 
 
-def a_part_of_the_project_is_not_sent(plant):
-    """A folder of the project is forgotten."""
+def files_change_places_on_the_way(plant):
+    """The bytes of the project's files go in another order than their names."""
 
-    def fault(read_project):
-        def faulty(root):
-            project = read_project(root)
-            files = tuple(each for each in project.files if "/distill/" not in each.name)
-            return replace(project, files=files)
+    def fault(bytes_of):
+        return lambda self, names: bytes_of(self, reversed(list(names)))
 
-        return faulty
-
-    plant("engine.dispatch.project.read_project", fault)
+    plant("engine.dispatch.project.Project.bytes_of", fault)
