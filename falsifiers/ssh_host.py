@@ -57,12 +57,13 @@ def ssh_host(**environment: object) -> Iterator[SshHost]:
     for name in ("host_key", "own_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name])
     port = free_port()
-    settings = " ".join(f"{name}={value}" for name, value in environment.items())
+    own = {"HOME": folder, **environment}  # a home without anybody's settings of a shell
+    settings = " ".join(f"{name}={value}" for name, value in own.items())
     (folder / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
         f"AuthorizedKeysFile {folder}/own_key.pub\nStrictModes no\nPermitRootLogin yes\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        + (f"SetEnv {settings}\n" if settings else "")
+        f"SetEnv {settings}\n"
     )
     (folder / "ssh_config").write_text(
         f"Host {NAME}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {folder}/own_key\n"

@@ -8,6 +8,7 @@ asked to do, and the run's own metrics.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +63,16 @@ def command(capsys, monkeypatch, tmp_path) -> Command:
 def dispatched(command: Command, there: Far, *more: object, **changed: object) -> Ran:
     given = there.arguments(**changed)
     return command(*given, "--remote-python", there.python, *more)
+
+
+def begun(there: Far) -> None:
+    """A run that is there, started as from the host itself: what is of interest comes after."""
+    order = there.order(run=str(there.run()))
+    script = order.script(str(there.python), str(there.bin))
+    plan = {"plan": asdict(order.plan)}
+    Host().ask(
+        "start", run=order.run, order=plan, script=script, submit=order.starter(), again=False
+    )
 
 
 def watched(command: Command, there: Far, *more: object, run: str = "first") -> Ran:
@@ -299,7 +310,7 @@ def test_no_line_is_lost_or_told_twice_where_the_connection_is_cut(
     observe, command, there, monkeypatch
 ):
     there.mark("held")
-    dispatched(command, there)
+    begun(there)
     until(lambda: (there.run() / "metrics.jsonl").exists())
     rows, said, cuts = [], [], []
     with there.connected() as near:
@@ -326,7 +337,7 @@ def test_no_line_is_lost_or_told_twice_where_the_connection_is_cut(
 @pytest.mark.falsifies("F-DISPATCH-009")
 @pytest.mark.parametrize(("bound", "expected"), [(2.5, "FALSIFIED"), (3.5, "CORROBORATED")])
 def test_the_end_is_the_verdict_of_the_contract(observe, command, there, tmp_path, bound, expected):
-    dispatched(command, there)
+    begun(there)
     over(there)
     contract, home = cases.small_contract(tmp_path / "project", bound), tmp_path / "home"
     told = ("--contract", contract, "--variable", "RUN_PATH", "--json")
@@ -343,7 +354,7 @@ def test_the_end_is_the_verdict_of_the_contract(observe, command, there, tmp_pat
 
 @pytest.mark.falsifies("F-DISPATCH-010")
 def test_what_comes_home_is_what_was_there(observe, command, there, tmp_path, monkeypatch):
-    dispatched(command, there)
+    begun(there)
     over(there)
     home = tmp_path / "home"
     quiet = ("--no-verdict", "--into", home)
@@ -385,20 +396,21 @@ def refused(name: str) -> bool:
 
 
 @pytest.mark.falsifies("F-DISPATCH-011")
-@pytest.mark.parametrize("end", ["killed", "failed"])
+@pytest.mark.parametrize("end", ["killed", "stopped", "failed"])
 def test_a_run_that_dies_or_fails_is_told(observe, command, there, tmp_path, end):
     there.mark("held")
-    dispatched(command, there)
+    begun(there)
     until((there.run() / "metrics.jsonl").exists)
     number = int((there.run() / "job/pid").read_text().split()[0])
-    if end == "killed":
-        os.killpg(number, 9)  # as at the end of a host, nobody writes how it ended
+    if end != "failed":  # as at the end of a host, or by whoever stops it
+        os.killpg(number, signal.SIGKILL if end == "killed" else signal.SIGTERM)
     else:
         there.mark("fails")
         there.mark("held", False)
     ran = watched(command, there, "--into", tmp_path / "home", "--no-verdict")
     observe("exit_code", ran.code)
-    words = {"killed": "died", "failed": "ended with exit code 1"}[end]
+    codes = {"stopped": "ended with exit code 143", "failed": "ended with exit code 1"}
+    words = codes.get(end, "died")
     observe("unsaid", sum(each not in ran.err for each in (words, "after step", "--resume")))
     observe("log_unsaid", int(end == "failed" and "the disk is full" not in ran.err))
     observe("fetched", int((tmp_path / "home").exists()))

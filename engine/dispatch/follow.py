@@ -84,12 +84,16 @@ class Follower:
                 if again:
                     self.tell(f"connected again, after {len(self.seen):,} bytes of metrics")
                     again = False
-                self.state, self.steps = (
-                    frame.get("state", self.state),
-                    frame.get("steps", self.steps),
-                )
+                self._note(frame)
                 yield self._take(frame["at"], frame["data"]) if "data" in frame else []
             self.state = talk.answer
+
+    def _note(self, frame: dict[str, Any]) -> None:
+        """How the job stands, told where it changed."""
+        now = frame.get("state", self.state)
+        if now.get("state") != self.state.get("state") and now["state"] != "none":
+            self.tell(f"the job is {now['state']}")
+        self.state, self.steps = now, frame.get("steps", self.steps)
 
     def _take(self, at: int, data: str) -> list[Row]:
         if at not in (0, len(self.seen)):

@@ -89,7 +89,7 @@ class Order:
         """Runs the command in the project's folder, and says how it ended."""
         done = shlex.quote(f"{self.run}/job/exit")
         return (
-            "#!/bin/sh\n"
+            "#!/bin/sh\ntrap : INT TERM  # the command hears them too, and this waits for its end\n"
             f"cd {shlex.quote(project)} && {quoted(self.command(python))}\n"
             f"code=$?\necho $code > {done}.partial && mv {done}.partial {done}\nexit $code\n"
         )

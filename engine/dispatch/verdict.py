@@ -75,7 +75,8 @@ class Verdict:
             for name, found in each["measures"].items():
                 mark = " " if found["held"] else "!"
                 value = f"{found['value']:.6g}" if is_number(found["value"]) else found["value"]
-                yield f"  {mark} {name:20} {value} {found['unit']}, bound {found['bound']}"
+                told = f"{value} {found['unit']}".rstrip()
+                yield f"  {mark} {name:20} {told}, bound {found['bound']}"
 
 
 def is_number(value: Any) -> bool:

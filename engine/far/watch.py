@@ -30,7 +30,7 @@ def follow(run: str, offset: int, digest: str) -> dict[str, Any]:
     path, looked = os.path.join(run, "metrics.jsonl"), -BEAT
     if _digest(path, offset) != digest:
         offset = 0
-    place = _place(path)
+    place, doubted = _place(path), False
     state: dict[str, Any] = {}
     while True:
         if time.monotonic() - looked >= BEAT or os.path.exists(os.path.join(run, "job", "exit")):
@@ -42,6 +42,9 @@ def follow(run: str, offset: int, digest: str) -> dict[str, Any]:
         if data:
             say(at=offset, data=data.decode())
             offset += len(data)
+        elif state["state"] == "died" and not doubted:
+            doubted, looked = True, -BEAT  # how it ended may be on its way over a shared disk
+            time.sleep(BEAT)
         elif state["state"] in ("ended", "died"):
             return {**state, "log": tail(os.path.join(run, "job", "log"), 8)}
         else:

@@ -285,6 +285,15 @@ def a_dead_run_is_started_again(plant):
     plant("engine.dispatch.send.already", lambda already: lambda *given: None)
 
 
+def a_stop_ends_the_script_first(plant):
+    """Who stops the run stops whoever would have written how it ended."""
+
+    def fault(script):
+        return lambda self, *given: script(self, *given).replace("trap : INT TERM", "")
+
+    plant("engine.dispatch.order.Order.script", fault)
+
+
 def the_job_before_is_thrown_away(plant):
     """A run that goes on leaves nothing of the log of why it had to."""
     there(plant, "job.py", "os.rename(job, f", "shutil.rmtree(job); str(f")
