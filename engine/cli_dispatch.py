@@ -15,7 +15,8 @@ from typer.main import get_command
 from engine import cli_train, cli_watch
 from engine.cli_options import to_json
 from engine.cli_ssh import SshFile, SshOption, ssh_options
-from engine.dispatch.host import Host, connected
+from engine.dispatch.connection import connected
+from engine.dispatch.host import Host
 from engine.dispatch.order import EXECUTORS, Order
 from engine.dispatch.project import Project, read_project
 from engine.dispatch.send import Sent, send

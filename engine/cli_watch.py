@@ -14,9 +14,10 @@ from rich.progress import MofNCompleteColumn
 from engine.cli_options import to_json
 from engine.cli_progress import progress
 from engine.cli_ssh import SshFile, SshOption, ssh_options
+from engine.dispatch.connection import connected
 from engine.dispatch.fetch import fetch
 from engine.dispatch.follow import Follower, Lost, Patience
-from engine.dispatch.host import Cut, Host, connected
+from engine.dispatch.host import Cut, Host
 from engine.dispatch.pace import Pace
 from engine.dispatch.verdict import CONTRACT, TEST, VARIABLE, Claim, Verdict, judge
 from engine.errors import EngineError

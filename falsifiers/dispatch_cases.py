@@ -12,7 +12,8 @@ import sysconfig
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from engine.dispatch.host import Host, connected
+from engine.dispatch.connection import connected
+from engine.dispatch.host import Host
 from engine.dispatch.order import Order
 from engine.distill.recipe import Recipe
 from engine.distill.run import Plan

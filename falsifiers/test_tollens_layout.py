@@ -44,9 +44,9 @@ LAYERS = {
         "distill.loss_inputs distill.recipe distill.stream distill.topk evaluation.estimate "
         "evaluation.judge evaluation.sandbox evidence_card far.job far.project launch line quant "
         "refusal texts tokenizer tokenizer_json whole_folder",
-        "connection dispatch.fetch dispatch.follow distill.data distill.losses distill.optimiser "
-        "distill.vocabulary evaluation.problems far.probe far.watch gguf hf_config mixes peer "
-        "quant_search request rope text weights",
+        "connection dispatch.connection dispatch.fetch dispatch.follow distill.data "
+        "distill.losses distill.optimiser distill.vocabulary evaluation.problems far.probe "
+        "far.watch gguf hf_config mixes peer quant_search request rope text weights",
         "distill.cached distill.digest distill.linear_loss evaluation.ledger far.answer gate "
         "gguf_keys gguf_writer kernels layout moe packed route safetensors traffic",
         "checkpoint dispatch.verdict distill distill.hf_folder distill.journal "

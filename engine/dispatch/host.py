@@ -1,20 +1,17 @@
 """A host by the user's own OpenSSH, or this machine: asked questions, which `engine.far` answers.
 
 Knows ssh's options and exit codes; knows nothing of what is asked. The far side is sent as source
-with each question, so a host needs a Python and nothing of this project. One connection is made
-and used again (ControlMaster), the user's own where the configuration has one.
+with each question, so a host needs a Python and nothing of this project.
 """
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -28,7 +25,6 @@ LOADER = (
     "for name,text in json.loads(sys.stdin.buffer.read(int(sys.argv[1])))];"
     "sys.modules['engine.far.answer'].main()"
 )
-LIVES = ("ServerAliveInterval=5", "ServerAliveCountMax=3", "ConnectTimeout=15", "BatchMode=yes")
 Said = Callable[[str], None]
 
 
@@ -171,44 +167,3 @@ def _tilde(path: str) -> str:
     """Quoted for a shell, but for a home at its beginning."""
     home = path.startswith("~/")
     return f'"$HOME"/{shlex.quote(path[2:])}' if home else shlex.quote(path)
-
-
-@contextmanager
-def connected(host: Host) -> Iterator[Host]:
-    """The host, over one connection that is kept while the body runs."""
-    if host.name.startswith("-") or host.name != host.name.strip():
-        raise EngineError(
-            f"HOST: found {host.name!r}, expected a name that ssh knows, before options"
-        )
-    own = _configured(host) if host.name else {}
-    if not host.name or own.get("controlpath", "none") != "none":
-        yield replace(host, options=(*host.options, *_options(LIVES[-1:])))
-        return
-    folder = tempfile.mkdtemp(prefix="ssh-")
-    try:
-        kept = ("ControlMaster=auto", f"ControlPath={folder}/%C", "ControlPersist=60", *LIVES)
-        ours = replace(host, options=(*host.options, *_options(kept)))
-        yield ours
-        if os.listdir(folder):
-            leave = ["ssh", *ours.options, "-O", "exit", host.name]
-            subprocess.run(leave, stdin=subprocess.DEVNULL, capture_output=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _options(settings: Iterable[str]) -> list[str]:
-    return [part for each in settings for part in ("-o", each)]
-
-
-def _configured(host: Host) -> dict[str, str]:
-    """What ssh would do by the user's own configuration; it connects to nothing."""
-    try:
-        done = subprocess.run(
-            ["ssh", *host.options, "-G", host.name], capture_output=True, text=True
-        )
-    except OSError as error:
-        raise EngineError(f"ssh: found {error.strerror}, expected OpenSSH's client") from error
-    if done.returncode:
-        raise EngineError(f"ssh: found {done.stderr.strip()}, expected options that it knows")
-    lines = (line.partition(" ") for line in done.stdout.splitlines())
-    return {name: value for name, _, value in lines}
