@@ -19,15 +19,16 @@ from falsifiers.doc_reading import follow, unused
 TUTORIAL, RULES = "docs/tutorial.md", "docs/rules.md"
 NOT_RUN = {
     r"^git clone": "a network",
-    r"\bmake (validate|test|oracles|evidence|docs)\b": "minutes",
+    r"\bmake (validate|test|oracles|evidence|docs|distill-demo)\b": "minutes",
     r"^pip install": "a network",
-    r"contracts/(moe-router|gpu-kernels|qwen3-moe|adder)": "contracts of another project than the "
+    r"contracts/(moe-router|gpu-kernels|qwen3-moe|adder|distill-demo)": "contracts of another project than the "
     "page's; those of this one are run by `make validate`",
     r"^(pytest --contract contracts --sabotage$|tollens check +# schema)": "README's list of "
     "commands, not a session",
     r"serve .*&$|^curl ": "a server in the background, which openai-server-v1 runs",
+    r"engine bench-agent ": "a server that waits, which agent-bench-v1 has",
     r"ask\.py$": "a client of that server",
-    r"engine run tiny\.gguf .*France": "random weights: what they say depends on the machine",
+    r"engine run falsifiers/models": "a file of this repository; its words depend on the machine",
     r"scaled\.gguf": "a model altered by hand, as trace-v1 does",
     r"corpus --stdlib": "all of Python's library, a minute; corpus-v1 makes a part of it",
     r"corpus notes ": "texts that are not here; corpus-v1 has its own",
