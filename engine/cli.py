@@ -36,6 +36,8 @@ LATER = {
     "fixture": "cli_tools",
     "corpus": "cli_corpus:corpus",
     "distill": "cli_distill",
+    "dispatch": "cli_dispatch",
+    "watch": "cli_dispatch",
     "publish": "cli_publish:publish",
     "eval": "cli_eval",
 }

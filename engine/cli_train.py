@@ -108,7 +108,7 @@ def train(
         _require_nothing_else(context)
         plan, run = Plan.from_dispatch(resume), resume
     else:
-        run, plan = _required("--out", out), _plan(given)
+        run, plan = _required("--out", out), plan_from(given)
         for option in ("teacher", "student", "data"):
             _required(f"--{option}", given[option])
     if not dry_run:
@@ -144,7 +144,7 @@ def _require_nothing_else(context: typer.Context) -> None:
             )
 
 
-def _plan(given: dict[str, Any]) -> Plan:
+def plan_from(given: dict[str, Any]) -> Plan:
     recipe = Recipe(**{each.name: given[each.name] for each in fields(Recipe)})
     names = ("teacher", "student", "data", "device", "route", "sharding", "ahead", "allow_mirror")
     found = {name: given[name] for name in names}

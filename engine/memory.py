@@ -6,7 +6,7 @@ does not tell.
 
 import ctypes
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -39,12 +39,17 @@ def memory_over(files: Collection[Path]) -> int | None:
     """Bytes resident in all mappings but those of `files`; Python and its libraries count."""
     names = {str(file.resolve()) for file in files}
     try:
-        lines = SMAPS.read_text("utf-8", "surrogateescape").splitlines()
+        with SMAPS.open(encoding="utf-8", errors="surrogateescape") as lines:
+            return _resident(lines, names)
     except OSError:
         return None
+
+
+def _resident(lines: Iterable[str], names: Collection[str]) -> int:
+    """What the mappings hold, line by line: all of the text at once would be counted too."""
     total, counted = 0, False
     for line in lines:
-        key, *rest = line.split(maxsplit=5)
+        key, *rest = line.rstrip("\n").split(maxsplit=5)
         if not key.endswith(":"):  # a mapping begins: addresses, modes, …, its file
             counted = not (len(rest) == 5 and rest[4] in names)
         elif key == "Rss:" and counted:

@@ -46,23 +46,26 @@ LAYERS = {
         "cli",
     ),
     "engine": (
-        "agent attention cli_progress columns distill.ring distill.stop errors evaluation "
-        "evaluation.command evaluation.confine evaluation.values llama_child memory metrics "
-        "triton_kernels",
-        "agent.endpoint cache child config cursor disk distill.curves distill.loss_inputs "
-        "distill.recipe distill.stream distill.topk evaluation.estimate evaluation.judge "
-        "evaluation.sandbox evidence_card launch line quant refusal texts tokenizer "
-        "tokenizer_json whole_folder",
-        "agent.task connection distill.data distill.losses distill.optimiser distill.vocabulary "
-        "evaluation.problems gguf hf_config mixes peer quant_search request rope text weights",
+        "agent attention cli_progress cli_ssh columns dispatch dispatch.pace distill.ring "
+        "distill.stop errors evaluation evaluation.command evaluation.confine "
+        "evaluation.values far far.files far.frames llama_child memory metrics triton_kernels",
+        "agent.endpoint cache child config cursor disk dispatch.host dispatch.project "
+        "distill.curves distill.loss_inputs distill.recipe distill.stream distill.topk "
+        "evaluation.estimate evaluation.judge evaluation.sandbox evidence_card far.job "
+        "far.project launch line quant refusal texts tokenizer tokenizer_json whole_folder",
+        "agent.task connection dispatch.connection dispatch.fetch dispatch.follow "
+        "distill.data distill.losses distill.optimiser distill.vocabulary evaluation.problems "
+        "far.probe far.watch gguf hf_config mixes peer quant_search request rope text weights",
         "agent.creations agent.edits agent.executions agent.protocol agent.repairs "
-        "agent.replacements distill.cached distill.digest distill.linear_loss evaluation.ledger "
-        "gate gguf_keys gguf_writer kernels layout moe packed route safetensors traffic",
-        "agent.tasks agent_bench checkpoint distill distill.hf_folder distill.journal "
-        "evaluation.humaneval gpu int4 native publish_gguf",
+        "agent.replacements distill.cached distill.digest distill.linear_loss "
+        "evaluation.ledger far.answer gate gguf_keys gguf_writer kernels layout moe packed "
+        "route safetensors traffic",
+        "agent.tasks agent_bench checkpoint dispatch.verdict distill distill.hf_folder "
+        "distill.journal evaluation.humaneval gpu int4 native publish_gguf",
         "chat distill.checkpoint model_card routes",
         "bpe cli_options inspection model publish tokenizer_files",
-        "bench cli_agent cli_publish corpus distill.student fixture_text generate profile trace",
+        "bench cli_agent cli_publish cli_watch corpus distill.student fixture_text generate "
+        "profile trace",
         "answer bench_report cli_corpus compare distill.workers evaluation.completing fixture "
         "sides",
         "bench_table cli_eval distill.teachers plot reply tables",
@@ -70,8 +73,10 @@ LAYERS = {
         "cli_precompute distill.judge server",
         "distill.loop",
         "distill.run",
-        "cli_train",
-        "cli_distill",
+        "cli_train dispatch.order",
+        "cli_distill dispatch.preflight",
+        "dispatch.send",
+        "cli_dispatch",
         "cli",
         "__main__",
     ),

@@ -1,0 +1,1 @@
+"""Training on another machine: sent there, started there, watched from here."""

@@ -1,0 +1,108 @@
+"""A run's job on the host: started once, apart from any connection, and how it stands.
+
+    RUN/job/dispatch.json   what was ordered       RUN/job/pid, slurm   what it is known by
+    RUN/job/start.sh        what was started       RUN/job/log, exit    what it said, how it ended
+
+The folder `job` is the lock: who makes it starts the run, and nobody else does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from typing import Any
+
+from engine.far.files import put, read
+from engine.far.frames import Refused
+
+PATIENCE = 30.0  # seconds from the folder to the process
+QUEUED = ("pending", "configuring", "running", "suspended", "completing")
+
+
+def start(
+    run: str, order: dict[str, Any], script: str, submit: list[str], again: bool
+) -> dict[str, Any]:
+    """Start `script` by the command `submit`, or find that there is a job; never two.
+
+    `again` lets a run go on whose job is over; what is left of that is kept beside.
+    """
+    job = os.path.join(run, "job")
+    os.makedirs(run, exist_ok=True)
+    if again and state_of(run)["state"] in ("ended", "died"):
+        os.rename(job, f"{job}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+    try:
+        os.mkdir(job)
+    except FileExistsError:
+        return {"started": False, **state_of(run)}
+    try:
+        put(os.path.join(job, "dispatch.json"), json.dumps(order, indent=2).encode() + b"\n")
+        put(os.path.join(job, "start.sh"), script.encode())
+        _launch(job, [*submit, os.path.join(job, "start.sh")])
+    except BaseException:
+        shutil.rmtree(job, ignore_errors=True)
+        raise
+    return {"started": True, **state_of(run)}
+
+
+def _launch(job: str, command: list[str]) -> None:
+    if command[0] == "sbatch":
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip()
+            raise Refused(f"sbatch: found {said}, expected it to take the job")
+        put(os.path.join(job, "slurm"), done.stdout.split(b";")[0].strip() + b"\n")
+        return
+    with open(os.path.join(job, "log"), "wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    put(os.path.join(job, "pid"), f"{process.pid} {_born(process.pid)}\n".encode())
+
+
+def state_of(run: str) -> dict[str, Any]:
+    """`none`, `running` (or what Slurm calls it), `ended` with its code, or `died` without one."""
+    job = os.path.join(run, "job")
+    if not os.path.isdir(job):
+        return {"state": "none"}
+    slurm, process = read(os.path.join(job, "slurm")).strip(), read(os.path.join(job, "pid"))
+    alive = _queued(slurm) if slurm else _lives(process.split()) if process else _begins(job)
+    code = read(os.path.join(job, "exit")).strip()  # after it was looked whether it lives
+    known = {"slurm": slurm} if slurm else {"pid": int((process or "0").split()[0])}
+    if code:
+        return {**known, "state": "ended", "code": int(code)}
+    return {**known, "state": alive or "died"}
+
+
+def order_of(run: str) -> dict[str, Any] | None:
+    """What was ordered of the run, if anything."""
+    text = read(os.path.join(run, "job", "dispatch.json"))
+    return json.loads(text) if text else None
+
+
+def _begins(job: str) -> str:
+    return "starting" if time.time() - os.path.getmtime(job) < PATIENCE else ""
+
+
+def _lives(process: list[str]) -> str:
+    return "running" if _born(int(process[0])) == process[1] else ""
+
+
+def _born(pid: int) -> str:
+    """When a process began, as another may have its number by now; `-` where it is gone."""
+    stat = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if not stat or stat[0] == "Z":
+        return "-"
+    return stat[19] + "@" + read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def _queued(number: str) -> str:
+    """What Slurm says of a job; empty where it knows of none. A silent Slurm is no dead job."""
+    command = ["squeue", "--noheader", "--jobs", number, "--format", "%T"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode and b"Invalid job id" not in done.stderr:
+        return "unknown"
+    said = done.stdout.decode().strip().lower()
+    return said if said in QUEUED else ""

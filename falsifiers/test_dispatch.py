@@ -1,0 +1,491 @@
+"""Dispatch and watch: what is refused, what is sent, started once, followed and brought home.
+
+Everything goes through OpenSSH's own client and server, which the test starts on loopback
+(falsifiers.ssh_host). Oracles: the server's log, the files on the host, what the host's Python was
+asked to do, and the run's own metrics.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+
+from engine import cli_dispatch
+from engine.dispatch import fetch as fetching
+from engine.dispatch import follow, preflight, send
+from engine.dispatch.follow import Follower, Patience
+from engine.dispatch.host import Host
+from engine.dispatch.order import Order
+from engine.dispatch.project import read_project
+from engine.distill.hf_folder import write_folder
+from engine.distill.recipe import Recipe
+from engine.errors import EngineError
+from engine.far.probe import DEVICES
+from falsifiers import dispatch_cases as cases
+from falsifiers import distill_cases
+from falsifiers.dispatch_cases import Far, far
+from falsifiers.in_process import Command, Ran
+from falsifiers.slurm_host import slurm_host
+from falsifiers.ssh_host import NAME, ssh_host, until
+
+PYTHON = Path(sys.executable)
+
+
+@pytest.fixture(scope="module")
+def host():
+    with ssh_host() as running:
+        yield running
+
+
+@pytest.fixture
+def there(host, tmp_path) -> Far:
+    return far(host, tmp_path)
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path) -> Command:
+    """The command line in a small checkout, in an empty folder, with short pauses."""
+    monkeypatch.setattr(cli_dispatch, "ROOT", cases.small_project(tmp_path / "checkout"))
+    monkeypatch.setattr(follow, "FIRST_PAUSE", 0.05)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return Command(capsys, monkeypatch)
+
+
+def dispatched(command: Command, there: Far, *more: object, **changed: object) -> Ran:
+    given = there.arguments(**changed)
+    return command(*given, "--remote-python", there.python, *more)
+
+
+def begun(there: Far) -> None:
+    """A run that is there, started as from the host itself: what is of interest comes after."""
+    order = there.order(run=str(there.run()))
+    script = order.script(str(there.python), str(there.bin))
+    plan = {"plan": asdict(order.plan)}
+    Host().ask(
+        "start", run=order.run, order=plan, script=script, submit=order.starter(), again=False
+    )
+
+
+def watched(command: Command, there: Far, *more: object, run: str = "first") -> Ran:
+    place = f"{NAME}:{there.run(run)}"
+    return command("watch", place, "-F", there.host.config, *more)
+
+
+def over(there: Far, run: str = "first") -> bool:
+    return until((there.run(run) / "job/exit").exists)
+
+
+# Before anything is started
+
+
+@pytest.mark.falsifies("F-DISPATCH-001")
+def test_a_dry_run_touches_nothing(observe, command, there, monkeypatch, tmp_path):
+    begun, popen = [], subprocess.Popen
+    watch = lambda args, *rest, **ways: begun.append(args) or popen(args, *rest, **ways)  # noqa: E731
+    monkeypatch.setattr(subprocess, "Popen", watch)
+    before, connections = cases.files_below(tmp_path), there.host.connections
+    ran = dispatched(command, there, "--dry-run")
+    observe("exit_code", ran.code)
+    observe("files_touched", len(cases.files_below(tmp_path).items() ^ before.items()))
+    observe("connections", there.host.connections - connections)
+    observe("other_processes", sum(Path(args[0]).name != "git" for args in begun))
+    said = [line.split() for line in ran.lines]
+    wanted = [[name, str(value)] for name, value in cases.RECIPE.to_dict().items()]
+    observe("hyperparameters_unsaid", sum(each not in said for each in wanted))
+    observe("dataset_unsaid", sum("dataset" not in line for line in ran.lines[5:6]))
+
+
+@pytest.mark.falsifies("F-DISPATCH-002")
+@pytest.mark.parametrize("what", ["teacher and option", "files", "host", "room"])
+def test_a_host_that_is_not_fit_is_refused_before_anything_is_started(
+    observe, command, there, monkeypatch, tmp_path, what
+):
+    nowhere, ended = str(tmp_path / "nowhere"), []
+    for changed, more, bar, words in unfit(nowhere, there)[what]:
+        there.forget("save_every" if "option" in words else "")
+        with monkeypatch.context() as patch:
+            if bar:
+                patch.setattr(preflight, *bar)
+            ended.append((dispatched(command, there, *more, **changed), words))
+    observe("accepted", sum(ran.code != 2 for ran, _ in ended))
+    unclear = [ran.err for ran, words in ended if words not in ran.err or ran.err.count("\n") != 1]
+    print(*unclear, sep="\n")
+    observe("unclear", len(unclear))
+    observe("refusals", len(ended))
+    observe("started", there.calls.count("run") + (there.folder / "runs").exists())
+
+
+def unfit(nowhere: str, there: Far) -> dict[str, list[tuple]]:
+    """What is changed of a good order, what is said besides, which bar is raised, what is told."""
+    no_gpu = not any(map(os.path.exists, DEVICES))
+    return {
+        "teacher and option": [
+            ({"teacher": nowhere}, [], None, "teacher: found nothing at"),
+            ({}, [], None, "No such option: --save_every"),
+        ],
+        "files": [
+            ({"data": nowhere}, [], None, "data: found nothing at"),
+            ({"student": nowhere}, [], None, "student: found nothing at"),
+            ({}, ["--remote-project", nowhere], None, "project: found nothing at"),
+        ],
+        "host": [
+            ({}, ["--remote-python", nowhere], None, f"found no {nowhere}"),
+            ({}, ["--ssh-option", "Port=1"], None, "found no connection"),
+            *([({"device": "cuda"}, [], None, "device: found no GPU")] if no_gpu else []),
+        ],
+        "room": [
+            ({}, [], ("PYTHON", (9, 0)), "python: found 3."),
+            ({}, [], ("RUN", 1 << 60), "disk: found"),
+            ({}, [], ("OF_A_PARAMETER", 1 << 50), "memory: found"),
+        ],
+    }
+
+
+@pytest.mark.falsifies("F-DISPATCH-003")
+def test_a_teacher_that_is_the_student_is_refused_by_its_contents(
+    observe, command, there, tmp_path, monkeypatch
+):
+    student, other = distill_cases.student(), distill_cases.student(seed=1)
+    for name, model in (("student", student), ("copy", student), ("other", other)):
+        place = tmp_path / name
+        shutil.rmtree(place, ignore_errors=True)
+        write_folder(place, distill_cases.weights(model), model.hf, None)
+    recipe = replace(distill_cases.RECIPE, steps=10)
+    root = Path(cli_dispatch.__file__).parents[1]
+    monkeypatch.setattr(
+        Order, "script", lambda *given: "exit 0\n"
+    )  # one that is taken costs nothing
+    given = {"data": "synthetic", "recipe": recipe, "teacher": str(tmp_path / "copy")}
+    ran = command(*there.arguments(**given), "--remote-python", PYTHON, "--remote-project", root)
+    observe("mirrors_taken", int(ran.code != 2 or "contents are the student's" not in ran.err))
+    observe("started", int(there.run().exists()))
+    found = {"plan": {**asdict(there.plan(recipe=recipe)), "recipe": recipe.to_dict()}}
+    found |= {"mirror": False, "parameters": 1000}
+    done = {"code": 0, "out": json.dumps(found), "err": ""}
+    judged = preflight.judge(there.order(), {"memory": None}, done)
+    observe("others_refused", int(judged != found))
+
+
+# What is sent and started
+
+
+@pytest.mark.falsifies("F-DISPATCH-004")
+def test_the_manifest_names_everything(observe, command, there):
+    ran = dispatched(command, there, "--json")
+    observe("exit_code", ran.code)
+    over(there)
+    manifest = json.loads((there.run() / "job/dispatch.json").read_text())
+    ours, recipe = asdict(there.plan()), manifest["plan"]["recipe"]
+    wanted = cases.RECIPE.to_dict()
+    observe("hyperparameters_lost", sum(recipe.get(name) != wanted[name] for name in wanted))
+    line = manifest["dispatched"]["command"]
+    flags = {f"--{each.name.replace('_', '-')}" for each in fields(Recipe)}
+    observe("flags_lost", len(flags - set(line)))
+    own = [n for n in ours if n not in ("recipe",) and manifest["plan"].get(n) is None]
+    observe("choices_lost", len(own))
+    sent = manifest["dispatched"]
+    there_too = [manifest["digests"], manifest["versions"], sent["project"]["digest"]]
+    there_too += [sent["project"]["commit"], sent["host"], sent["dataset"], sent["executor"]]
+    observe("facts_lost", sum(not each for each in there_too))
+    did = json.loads((there.run() / "dispatch.json").read_text())["plan"]["recipe"]
+    observe("run_off_the_manifest", sum(did.get(name) != recipe.get(name) for name in wanted))
+
+
+@pytest.mark.falsifies("F-DISPATCH-005")
+def test_only_what_changed_is_sent_and_an_environment_is_made_once(observe, there, tmp_path):
+    checkout = cases.small_project(tmp_path / "checkout")
+    project = read_project(checkout)
+    order = there.order(python=None, folder=str(there.folder))
+    with there.connected() as host:
+        observe("first", sent_files(order, host, project))
+        observe("again", sent_files(order, host, project))
+        place = there.folder / "projects" / project.digest[:16]
+        (place / "engine/a.py").write_text("damaged")
+        observe("damaged", sent_files(order, host, project))
+        (checkout / "engine/a.py").write_text("changed = True\n")
+        changed = read_project(checkout)
+        observe("changed", sent_files(order, host, changed))
+        for each in (project, changed):  # of which an environment is the same
+            place = there.folder / "projects" / each.digest[:16]
+            send.make_environment(order, host, each, str(place), ignore)
+    names = [each.name for each in changed.files]
+    off = [(place / name).read_bytes() != (checkout / name).read_bytes() for name in names]
+    observe("files_off", sum(off))
+    observe("environments", there.calls.count("venv"))
+    observe("installations", there.calls.count("pip"))
+
+
+def sent_files(order, host: Host, project) -> int:
+    """How many files a sync sends."""
+    told: list[str] = []
+    send.sync(order, host, project, told.append)
+    return int(told[0].split()[-5])
+
+
+@pytest.mark.falsifies("F-DISPATCH-006")
+def test_a_run_is_started_once(observe, command, there):
+    there.mark("held")
+    first, second = dispatched(command, there), dispatched(command, there)
+    observe("exit_codes", first.code + second.code)
+    observe("said_running", int("already there" in second.out and "engine watch" in second.out))
+    number = int((there.run() / "job/pid").read_text().split()[0])
+    observe("sessions_of_their_own", int(os.getsid(number) == number))
+    there.host.cut()
+    there.mark("held", False)
+    observe("survived_the_connection", int(over(there)))
+    third = dispatched(command, there)
+    observe("said_finished", int(third.code == 0 and "already finished" in third.out))
+    other = dispatched(command, there, recipe=replace(cases.RECIPE, steps=21))
+    observe("others_taken", int(other.code != 2 or "steps: 21, there 20" not in other.err))
+    observe("runs", there.calls.count("run"))
+
+
+@pytest.mark.falsifies("F-DISPATCH-014")
+def test_of_two_at_once_one_is_started(observe, there):
+    order = there.order("twice", project=str(there.folder.parent))
+    with there.connected() as near, ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(send.send, order, near, None, ignore) for _ in range(2)]
+        observe("started", sum(each.result().started for each in both))
+    over(there, "twice")
+    observe("runs", there.calls.count("run"))
+
+
+def ignore(line: str) -> None:
+    """What is told is of no interest."""
+
+
+@pytest.mark.falsifies("F-DISPATCH-007")
+def test_a_full_disk_starts_nothing_and_is_got_over(observe, there, tmp_path, monkeypatch):
+    checkout = cases.small_project(tmp_path / "checkout")
+    for number in range(6):
+        (checkout / f"engine/m{number}.py").write_text(f"{number}" * 5000)
+    subprocess.run(["git", "-C", checkout, "add", "."], check=True)
+    project = read_project(checkout)
+    monkeypatch.setattr(preflight, "RUN", 0)
+    there.folder.mkdir()
+    with small_disk(there.folder), there.connected() as near:
+        try:
+            send.send(there.order(), near, project, ignore)
+            error = ""
+        except EngineError as found:
+            error = str(found)
+        observe("clear", int("No space left" in error and f"{there.folder}/projects/" in error))
+        observe("started", there.calls.count("run") + there.run().exists())
+        observe("leftovers", len(list(there.folder.rglob("*.partial"))))
+        subprocess.run(["mount", "-o", "remount,size=1m", there.folder], check=True)
+        sent = send.send(there.order(), near, project, ignore)
+        observe("started_after_room_was_made", int(sent.started))
+        over(there)
+
+
+class small_disk:
+    """A real one of ten pages, mounted; BLOCKED where that is not allowed."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __enter__(self) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", self.place]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting is not permitted here, so there is no disk to fill")
+
+    def __exit__(self, *given: object) -> None:
+        subprocess.run(["umount", "--lazy", self.place], check=True)
+
+
+# Watching
+
+
+@pytest.mark.falsifies("F-DISPATCH-008")
+def test_no_line_is_lost_or_told_twice_where_the_connection_is_cut(
+    observe, command, there, monkeypatch
+):
+    there.mark("held")
+    begun(there)
+    until(lambda: (there.run() / "metrics.jsonl").exists())
+    rows, said, cuts = [], [], []
+    with there.connected() as near:
+        follower = Follower(near, str(there.run()), Patience(60, said.append), said.append)
+        try:
+            for row in follower.rows():
+                rows.append(row)
+                if row["step"] == 2 and not cuts:
+                    cuts.append(there.host.cut())
+                    there.mark("held", False)
+                    over(there)  # it goes on unseen
+        except EngineError as error:
+            said.append(str(error))
+    truth = (there.run() / "metrics.jsonl").read_bytes()
+    wanted = [json.loads(line) for line in truth.splitlines()]
+    observe("lost", sum(each not in rows for each in wanted))
+    observe("twice", len(rows) - len([each for each in wanted if each in rows]))
+    observe("bytes_off", int(bytes(follower.seen) != truth))
+    observe("cuts", len(cuts))
+    observe("said", int(any("connection lost" in e for e in said)))
+    observe("connected_again", int(any("connected again" in e for e in said)))
+
+
+@pytest.mark.falsifies("F-DISPATCH-009")
+@pytest.mark.parametrize(("bound", "expected"), [(2.5, "FALSIFIED"), (3.5, "CORROBORATED")])
+def test_the_end_is_the_verdict_of_the_contract(observe, command, there, tmp_path, bound, expected):
+    begun(there)
+    over(there)
+    contract, home = cases.small_contract(tmp_path / "project", bound), tmp_path / "home"
+    told = ("--contract", contract, "--variable", "RUN_PATH", "--json")
+    ran = watched(command, there, "--into", home, *told)
+    observe("code_off_the_verdict", int(ran.code != (expected == "FALSIFIED")))
+    [found] = json.loads(ran.out)["results"]
+    observe("wrong_verdicts", int(found["verdict"] != expected))
+    observe("measured", found["measures"]["best"]["value"])
+    line = f"RUN_PATH={home} pytest --contract contracts/run-v1.yaml"
+    observe("line_unsaid", int(line not in ran.err))
+    missing = watched(command, there, "--contract", tmp_path / "none.yaml")
+    observe("no_contract_taken", int(missing.code != 2))
+
+
+@pytest.mark.falsifies("F-DISPATCH-010")
+def test_what_comes_home_is_what_was_there(observe, command, there, tmp_path, monkeypatch):
+    begun(there)
+    over(there)
+    home = tmp_path / "home"
+    quiet = ("--no-verdict", "--into", home)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{flipping_ssh(tmp_path)}:{os.environ['PATH']}")
+        ran = watched(command, there, *quiet)
+    observe("flipped_taken", int(ran.code != 2 or "model.safetensors" not in ran.err))
+    observe("half_written", len([*tmp_path.glob("home*"), *tmp_path.glob(".home*")]))
+    shutil.rmtree(home, ignore_errors=True)
+    ran = watched(command, there, *quiet)
+    observe("exit_code", ran.code)
+    names = ("metrics.jsonl", "dispatch.json", "best/model.safetensors", "job/dispatch.json")
+    same = [
+        (home / name).exists() and (home / name).read_bytes() == (there.run() / name).read_bytes()
+        for name in names
+    ]
+    observe("files_off", same.count(False))
+    observe("written_over", int(watched(command, there, *quiet).code != 2))
+    outside = ("/etc/x", "../x", "a/../../x", "")
+    observe("names_that_leave_the_folder", sum(not refused(name) for name in outside))
+
+
+def flipping_ssh(place: Path) -> Path:
+    """An ssh through which one letter of the weights becomes another."""
+    (place / "flip").mkdir()
+    script = place / "flip/ssh"
+    own = shutil.which("ssh")
+    script.write_text(f"#!/bin/sh\n{own} \"$@\" | LC_ALL=C sed 's/WEIGHTS/WEIGHTZ/'\n")
+    script.chmod(0o755)
+    return script.parent
+
+
+def refused(name: str) -> bool:
+    try:
+        fetching.safe_name(name)
+    except EngineError:
+        return True
+    return False
+
+
+@pytest.mark.falsifies("F-DISPATCH-011")
+@pytest.mark.parametrize("end", ["killed", "stopped", "failed"])
+def test_a_run_that_dies_or_fails_is_told(observe, command, there, tmp_path, end):
+    there.mark("held")
+    begun(there)
+    until((there.run() / "metrics.jsonl").exists)
+    number = int((there.run() / "job/pid").read_text().split()[0])
+    if end != "failed":  # as at the end of a host, or by whoever stops it
+        os.killpg(number, signal.SIGKILL if end == "killed" else signal.SIGTERM)
+    else:
+        there.mark("fails")
+        there.mark("held", False)
+    ran = watched(command, there, "--into", tmp_path / "home", "--no-verdict")
+    observe("exit_code", ran.code)
+    codes = {"stopped": "ended with exit code 143", "failed": "ended with exit code 1"}
+    words = codes.get(end, "died")
+    observe("unsaid", sum(each not in ran.err for each in (words, "after step", "--resume")))
+    observe("log_unsaid", int(end == "failed" and "the disk is full" not in ran.err))
+    observe("fetched", int((tmp_path / "home").exists()))
+    again = dispatched(command, there)
+    observe("started_again_unasked", int(again.code != 2 or there.calls.count("run") != 1))
+    for name in ("held", "fails"):
+        there.mark(name, False)
+    resumed = command(*there.way, "--remote-python", there.python, "--resume", "runs/first")
+    observe("resumed", int(resumed.code == 0 and "started" in resumed.out and over(there)))
+    observe("jobs_kept", len(list(there.run().glob("job-*/log"))))
+
+
+@pytest.mark.falsifies("F-DISPATCH-012")
+def test_slurm_takes_the_same_run_whatever_it_is_called(observe, tmp_path):
+    with slurm_host() as config, ssh_host(SLURM_CONF=config) as own:
+        there = far(own, tmp_path)
+        run = str(there.folder / 'runs/it\'s "a" $run; 100%j')
+        order = there.order(run, executor="slurm", processes=2, project=str(tmp_path))
+        order = replace(order, submit=("--comment=two words",))
+        with there.connected() as near:
+            first = send.send(order, near, None, ignore)
+            second = send.send(order, near, None, ignore)
+            observe("started", first.started + second.started)
+            follower = Follower(near, run, Patience(60, ignore), ignore)
+            observe("rows", len(list(follower.rows())))
+            observe("exit_code", follower.state.get("code", -1))
+        observe("log_missing", int("done" not in Path(run, "job/log").read_text()))
+        numbers = {each.job["slurm"] for each in (first, second)}
+        observe("jobs", len(numbers))
+        observe("torchruns", there.calls.count("torchrun --standalone --nproc-per-node 2"))
+
+
+# The whole, with what is really trained
+
+
+@pytest.mark.falsifies("F-DISPATCH-013")
+def test_a_student_trained_elsewhere_comes_home_with_its_verdict(
+    observe, capsys, monkeypatch, there, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(follow, "FIRST_PAUSE", 0.05)
+    command = Command(capsys, monkeypatch)
+    student = distill_cases.config_file(tmp_path / "student.json")
+    recipe = replace(distill_cases.RECIPE, steps=30, heldout_every=10, alpha=1.0)
+    given = {"teacher": "none", "student": str(student), "data": "synthetic", "recipe": recipe}
+    started = command(*there.arguments(**given), "--remote-python", PYTHON)
+    observe("started", int(started.code == 0 and "started" in started.out))
+    if started.code:
+        print(started.err)
+        return
+    cutter = threading.Thread(target=cut_when_begun, args=(there,))
+    cutter.start()
+    home = tmp_path / "home"
+    ran = watched(command, there, "--into", home, "--no-verdict")
+    cutter.join()
+    observe("exit_code", ran.code)
+    rows = distill_cases.read_metrics(home) if home.exists() else []
+    observe("rows", len(rows))
+    observe("best_missing", int(not (home / "best/model.safetensors").exists()))
+    paths = (home / "dispatch.json", home / "job/dispatch.json")
+    plans = [json.loads(path.read_text())["plan"] for path in paths if path.exists()]
+    observe("run_off_the_manifest", int(len(plans) != 2 or plans[0] != plans[1]))
+    observe("hyperparameters_off", int(not plans or plans[-1]["recipe"] != recipe.to_dict()))
+    if len(plans) != 2 or plans[0] != plans[1]:
+        return  # nothing to judge
+    ran = command("watch", home, "--json")
+    observe("code_of_the_verdict", ran.code)  # thirty steps are no fifty thousand
+    [found] = json.loads(ran.out)["results"]
+    observe("falsifier", found["falsifier"])
+    observe("verdict", found["verdict"])
+    best = min(row["heldout_loss"] for row in rows if "heldout_loss" in row)
+    observe("loss_off_the_judged", abs(found["measures"]["best_heldout_loss"]["value"] - best))
+
+
+def cut_when_begun(there: Far) -> None:
+    """Cut the connection once, when the first row is there."""
+    until((there.run() / "metrics.jsonl").exists, 60)
+    there.host.cut()
