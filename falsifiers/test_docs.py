@@ -21,11 +21,14 @@ NOT_RUN = {
     r"^git clone": "a network",
     r"\bmake (validate|test|oracles|evidence|docs|distill-demo)\b": "minutes",
     r"^pip install": "a network",
-    r"contracts/(moe-router|gpu-kernels|qwen3-moe|adder|distill-demo)": "contracts of another project than the "
-    "page's; those of this one are run by `make validate`",
-    r"^(pytest --contract contracts --sabotage$|tollens check +# schema)": "README's list of "
-    "commands, not a session",
+    r"contracts/(moe-router|gpu-kernels|qwen3-moe|adder|distill-demo)": (
+        "contracts of another project than the page's; those of this one are run by `make validate`"
+    ),
+    r"^(tollens new adder|pytest --contract contracts --sabotage$|tollens check +# schema)": (
+        "README's list of commands, not a session"
+    ),
     r"serve .*&$|^curl ": "a server in the background, which openai-server-v1 runs",
+    r"engine (dispatch|watch) ": "another machine; dispatch-v1 has one of its own",
     r"engine bench-agent ": "a server that waits, which agent-bench-v1 has",
     r"ask\.py$": "a client of that server",
     r"engine run falsifiers/models": "a file of this repository; its words depend on the machine",
