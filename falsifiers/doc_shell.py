@@ -5,11 +5,11 @@ reach them and nothing is imported twice; anything else runs in bash. `cd` and `
 shell's own.
 """
 
+import importlib
 import importlib.metadata
 import itertools
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -154,10 +154,7 @@ def entry(parts: list[str]) -> tuple[Callable[[], object], list[str]] | None:
     if name == "python" and rest[:1] == ["-m"]:
         name, rest = rest[1], rest[2:]
         if name == "engine":
-            return (lambda: runpy.run_module("engine", run_name="__main__", alter_sys=True)), [
-                "engine",
-                *rest,
-            ]
+            return importlib.import_module("engine.cli").main, ["python -m engine", *rest]
     if name not in SCRIPTS:
         return None
     return script(name), [name, *rest]

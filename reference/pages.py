@@ -4,14 +4,13 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Any
 
-from reference import commands, fields, names, rules
+from reference import commands, fields, names
 
 PAGES: dict[str, Callable[[], str]] = {
     "reference/tollens.md": commands.tollens_page,
     "reference/pytest.md": commands.pytest_page,
     "reference/contract.md": fields.contract_page,
     "reference/evidence.md": fields.evidence_page,
-    "reference/rules.md": rules.rules_page,
     "reference/api-tollens.md": names.tollens_page,
     "reference/engine.md": commands.engine_page,
     "reference/api-engine.md": names.engine_page,

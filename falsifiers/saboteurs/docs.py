@@ -7,7 +7,7 @@ comes with one small page in place of all.
 
 def docs_link_to_nowhere(plant):
     """A generated page links to a page that is not there."""
-    into_reference(plant, "reference/rules.md", "# The rules", "# [The rules](gone.md)")
+    into_reference(plant, "reference/pytest.md", "# pytest's", "# [pytest](gone.md)'s")
 
 
 def docs_place_lost(plant):
@@ -119,7 +119,7 @@ def docs_field_missing(plant):
 
 def docs_rule_missing(plant):
     """A rule is left out."""
-    into_reference(plant, "reference/rules.md", "| `stale` |", "| stale |")
+    in_a_page(plant, "docs/rules.md", "| [stale](#stale) |", "| stale |")
 
 
 def docs_command_missing(plant):
@@ -164,6 +164,13 @@ def into_reference(plant, page, old, new):
 def after_a_page(plant, page, more):
     def fault(text_of):
         return lambda path: text_of(path) + (more if path == page else "")
+
+    plant("falsifiers.doc_pages.text_of", fault)
+
+
+def in_a_page(plant, page, old, new):
+    def fault(text_of):
+        return lambda path: text_of(path).replace(old, new) if path == page else text_of(path)
 
     plant("falsifiers.doc_pages.text_of", fault)
 

@@ -97,6 +97,11 @@ def dialect_prose_left_out_of_the_table(plant):
     plant("tollens.session.open_session", forgetful)
 
 
+def dialect_prose_left_out_of_the_pages(plant):
+    """The report and the graph say nothing of the contracts that they do not show."""
+    plant("tollens.unbound.beside", lambda _: lambda foreign: "")
+
+
 def dialect_remedy_untold(plant):
     """A contract in the other dialect is refused without a word of what to do."""
 
