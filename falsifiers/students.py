@@ -49,7 +49,10 @@ def student(say: Callable[[Messages], Said | str], loading: bool = False) -> Ite
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802 (http.server's name)
-            self.send(503 if loading else 200, {"object": "list", "data": [{"id": NAME, "object": "model"}]})
+            self.send(
+                503 if loading else 200,
+                {"object": "list", "data": [{"id": NAME, "object": "model"}]},
+            )
 
         def do_POST(self) -> None:  # noqa: N802
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

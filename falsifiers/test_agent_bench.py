@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import zip_longest
@@ -29,13 +30,12 @@ from engine.agent.endpoint import Endpoint, Spent
 from engine.agent.task import Task
 from engine.agent.tasks import TASKS
 from engine.errors import EngineError
-from engine.evaluation import sandbox as sandboxing
 from engine.evaluation.sandbox import WHOLE, Left, Limits, Sandbox
 from engine.evaluation.sandbox import Command as Line
 from falsifiers.agent_cases import CHEATS, COMMANDS, DONE, Late, Scripted, cheating, endless
-from falsifiers.agent_solutions import OVERDONE, SOLUTIONS
+from falsifiers.agent_solutions import BESIDES, OVERDONE, SOLUTIONS
 from falsifiers.in_process import Command, Ran
-from falsifiers.outside import SECRET, Outside, outside
+from falsifiers.outside import SECRET, Outside, outside, without_namespaces
 from falsifiers.students import Messages, Said, boast, shrug, student, turn
 
 BY_NAME = {each.name: each for each in TASKS}
@@ -90,6 +90,8 @@ def test_known_solutions_pass_and_halves_of_them_do_not(observe, command, tmp_pa
     found = scores(tmp_path)
     print([each for each in found["tasks"] if each["outcome"] != "solved"])
     observe("exit_code", ran.code)
+    observe("max_turns", found["run"]["max_turns"])
+    observe("wall_seconds", found["run"]["wall_seconds"])
     observe("solved", found["solved"])
     observe("fixtures", found["fixtures"])
     observe("student_pass_rate", found["student_pass_rate"])
@@ -105,12 +107,16 @@ def test_known_solutions_pass_and_halves_of_them_do_not(observe, command, tmp_pa
 
 
 def unfinished(room: Sandbox) -> Iterator[tuple[Task, dict[str, str], str]]:
-    """Of solutions in several files those with one put back; changes made everywhere."""
+    """Of solutions in several files those with one put back, or another changed besides; changes
+    made everywhere.
+    """
     for name in ("edit-tax", *OVERDONE):
         task = BY_NAME[name]
         whole = worked(task, "\n".join(SOLUTIONS[name]), room)
         for path in (each for each in task.files if whole[each] != task.files[each]):
             yield task, {**whole, path: task.files[path]}, f"{name} without {path}"
+        for path in BESIDES.get(name, ()):
+            yield task, {**whole, path: f"{whole[path]}# mine\n"}, f"{name} and {path} besides"
     for name, line in OVERDONE.items():
         files = worked(BY_NAME[name], f"```run\n{line}\n```", room)
         yield BY_NAME[name], files, f"{name} everywhere"
@@ -327,6 +333,9 @@ def test_nothing_runs_that_was_not_allowed_and_refusals_name_what_to_mend(
     (tmp_path / "file").write_text("")
     (tmp_path / "torn/transcripts").mkdir(parents=True)
     (tmp_path / f"torn/transcripts/{TASKS[0].name}.json").write_text('{"run": {}, "task')
+    (tmp_path / "odd/transcripts").mkdir(parents=True)
+    odd = {"run": [], **asdict(agent_bench.Record(TASKS[0].name, "solved", "", 1, 1, 1.0, 1.0))}
+    (tmp_path / f"odd/transcripts/{TASKS[0].name}.json").write_text(json.dumps(odd))
     broken = {
         "500": Scripted([Said(status=500, code="broken")]),
         "401": Scripted([Said(status=401, code="invalid_api_key")]),
@@ -344,6 +353,7 @@ def test_nothing_runs_that_was_not_allowed_and_refusals_name_what_to_mend(
             ((*given, ALLOWED, "--turn-seconds", "nan"), "turn_seconds"),
             ((*given[:3], "--out", tmp_path / "file", ALLOWED), "file"),
             ((*given[:3], "--out", tmp_path / "torn", ALLOWED), TASKS[0].name),
+            ((*given[:3], "--out", tmp_path / "odd", ALLOWED), "found no run"),
         ]
         urls = {
             "localhost": "http://HOST",
@@ -373,17 +383,6 @@ def test_nothing_runs_that_was_not_allowed_and_refusals_name_what_to_mend(
     observe("accepted", sum(code != 2 for code, *_ in told))
     observe("unclear", sum(not line or said not in line[0] for _, line, said in told))
     observe("refusals", len(told))
-
-
-@contextmanager
-def without_namespaces() -> Iterator[None]:
-    """A kernel that refuses the namespaces' first use, to mount a folder."""
-    plan = sandboxing.plan
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sandboxing, "plan", lambda limits, steps: plan(limits, steps) | {"folder_bytes": "-"}
-        )
-        yield
 
 
 # The folder, a reply, and the folder after it; None where it is to be as before.

@@ -56,7 +56,10 @@ class Endpoint:
         try:
             found = self._request("GET", "/v1/models", None, seconds)
         except Spent as error:
-            raise self._error(f"none or busy for {seconds:g} s", "a list of models") from error
+            raise self._error(
+                f"no answer, or none but that it is busy, in {seconds:g} s",
+                "a list of models; try again when it has loaded",
+            ) from error
         match found:
             case {"data": list(rows)} if all(isinstance(each, dict) for each in rows):
                 return [str(each.get("id")) for each in rows]

@@ -163,7 +163,7 @@ def agent_starts_again(plant):
 
 def agent_another_runs_records_taken(plant):
     """Records of a run with other budgets are mixed into this one."""
-    plant("engine.agent_bench.Records._require_run", lambda require: lambda self, path, there: None)
+    plant("engine.agent_bench.require_same_run", lambda require: lambda where, here, there: None)
 
 
 def agent_runs_without_being_allowed(plant):
@@ -285,9 +285,7 @@ def agent_budget_doubled(plant):
     def fault(budget):
         def faulty(*given):
             made = budget(*given)
-            return replace(
-                made, max_turns=2 * made.max_turns, wall_seconds=2 * made.wall_seconds
-            )
+            return replace(made, max_turns=2 * made.max_turns, wall_seconds=2 * made.wall_seconds)
 
         return faulty
 
