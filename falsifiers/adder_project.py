@@ -5,16 +5,15 @@ It is recorded once in a process, by another one, so that no planted fault has a
 """
 
 import atexit
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from falsifiers.ran import Ran
 from tollens import cli
 from tollens.rule_examples import SAMPLE
 
@@ -26,23 +25,6 @@ pythonpath = ["."]
 addopts = ["-p", "no:hypothesispytest", "-p", "no:anyio"]
 """
 IDENTITY = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-    @property
-    def findings(self):
-        return self.json["findings"]
 
 
 class Adder:

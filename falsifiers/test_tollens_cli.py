@@ -9,11 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from falsifiers.ran import Ran
 from tollens import cli
 from tollens.rules import RULES
 
@@ -112,17 +112,6 @@ def _git(root, *arguments):
 def _commit(root):
     _git(root, "add", "-A")
     _git(root, "commit", "-qm", "state", "--allow-empty")
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @pytest.fixture
