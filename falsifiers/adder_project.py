@@ -15,7 +15,8 @@ from pathlib import Path
 
 from falsifiers.ran import Ran
 from tollens import cli
-from tollens.rule_examples import SAMPLE
+from tollens.rule_examples import CONTRACT, SAMPLE
+from tollens.scaffold import schema_for
 
 FOLDER = "adder"  # the project's, below the repository's root
 PYPROJECT = """\
@@ -88,6 +89,7 @@ def recorded():
     for name, text in {**SAMPLE, "pyproject.toml": PYPROJECT, "calc/__init__.py": ""}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+    schema_for(root / CONTRACT)  # puts it beside the contract
     git(folder, "init", "--quiet")
     run_pytest(root, "--sabotage")
     git(folder, "add", "--all")
