@@ -24,6 +24,20 @@ def gpu_skips_norms(plant):
     plant("engine.gpu.Gpu.norm", fault)
 
 
+def gpu_takes_another_expert(plant):
+    """The last expert of every token is the one beside it."""
+
+    def fault(top_experts):
+        def faulty(logits, k):
+            shares, experts = top_experts(logits, k)
+            experts[:, -1] = (experts[:, -1] + 1) % logits.shape[1]
+            return shares, experts
+
+        return faulty
+
+    plant("engine.launch.top_experts", fault)
+
+
 def gpu_adds_noise(plant):
     """Logits on the GPU depend on more than the prompt."""
 
