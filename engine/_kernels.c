@@ -49,6 +49,7 @@ enum { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K };
 /* Tokens that are multiplied at once; rows that are decoded at once for them, and rows that a thread
  * takes where there are too few tokens for that: long runs, as memory is quickest in those. */
 enum { LANES = 8, TILE = 16, RUN = 128 };
+enum { TURN = 4 }; /* tiles that a thread takes at a time, so that what it fetched ahead is its own */
 enum { TOGETHER = 4 };  /* query heads that read a key at the same time */
 enum { AHEAD = 3072 }; /* bytes that are fetched ahead: the processor's own guess ends with a page */
 
@@ -61,7 +62,7 @@ typedef struct {
 } activation;
 
 /* The tokens that some rows meet: groups of 8 in lanes, q [columns / 4][8][4], d [..][8], sum16 and
- * sum32 [../ 2][8][2], and a few that are multiplied one by one. */
+ * sum32 [../ 2][8][2], of which the last may not be full; or a few that are multiplied one by one. */
 typedef struct {
     int64_t tokens;
     int groups, rest;
@@ -78,8 +79,8 @@ static inline int64_t width_of(const panel *x)
 /* Kernels of one instruction path. */
 typedef struct {
     void (*quantise)(const float *x, int64_t n, int64_t size, activation to);
-    void (*tile)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
-                 const panel *x, float *y, uint8_t *scratch);
+    void (*tile)(int type, const uint8_t *rows, const uint8_t *next, int64_t stride, int count,
+                 int64_t columns, const panel *x, float *y, uint8_t *scratch);
     float (*dot)(const float *a, const float *b, int64_t n);
     void (*norm)(const float *x, const float *gain, float epsilon, int64_t n, float *to);
     void (*rotate)(float *x, const float *cos, const float *sin, int64_t half);
@@ -190,7 +191,7 @@ static activation at(activation x, int64_t token, int64_t columns)
 
 static int groups_of(int64_t tokens)
 {
-    return (int)(tokens / LANES + (tokens % LANES > 3));
+    return tokens > 3 ? (int)((tokens + LANES - 1) / LANES) : 0;
 }
 
 /* What a thread needs to multiply `rows` at once of at most `columns` by `tokens` tokens, twice. */
@@ -302,6 +303,7 @@ size_t engine_linear(void *scratch, size_t room, int path_number, int threads, i
         return a.used;
 
     const int64_t at_once = spaces[0].rows;
+    const int turn = at_once == TILE ? TURN : 1;
     int64_t chunks = 0;
     for (int i = 0; i < count; i++)
         chunks += (matrices[i].rows + at_once - 1) / at_once;
@@ -327,7 +329,7 @@ size_t engine_linear(void *scratch, size_t room, int path_number, int threads, i
                 p.apart[p.rest++] = at(whole, t, columns);
         }
         const workspace w = spaces[omp_get_thread_num()];
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, turn)
         for (int64_t chunk = 0; chunk < chunks; chunk++) {
             int i = 0;
             int64_t first = chunk;
@@ -337,7 +339,8 @@ size_t engine_linear(void *scratch, size_t room, int path_number, int threads, i
             first *= at_once;
             const int rows = (int)(m->rows - first < at_once ? m->rows - first : at_once);
             const int64_t stride = row_bytes(m);
-            k->tile((int)m->type, m->data + first * stride, stride, rows, columns, &p, w.y[0],
+            const uint8_t *mine = m->data + first * stride;
+            k->tile((int)m->type, mine, mine + at_once * stride, stride, rows, columns, &p, w.y[0],
                     w.decoded);
             for (int64_t t = 0; t < tokens; t++)
                 for (int r = 0; r < rows; r++)
@@ -405,6 +408,7 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
 
     const int64_t gate_stride = row_bytes(gate), up_stride = row_bytes(up), down_stride = row_bytes(down);
     const int64_t at_once = spaces[0].rows;
+    const int turn = at_once == TILE ? TURN : 1;
     const int64_t wide = (width + at_once - 1) / at_once, tall = (hidden + at_once - 1) / at_once;
     int count = 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -454,15 +458,17 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
             panels[e] = make_panel(whole, token + start[e], start[e + 1] - start[e], hidden,
                                    lanes + first_group[e]);
         }
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, turn)
         for (int64_t chunk = 0; chunk < count * wide; chunk++) {
             const int e = active[chunk / wide];
             const int64_t first = chunk % wide * at_once, mine = start[e + 1] - start[e];
             const int rows = (int)(width - first < at_once ? width - first : at_once);
             const int64_t across = width_of(panels + e);
-            k->tile((int)gate->type, gate->data + (e * width + first) * gate_stride, gate_stride, rows,
-                    hidden, panels + e, w.y[0], w.decoded);
-            k->tile((int)up->type, up->data + (e * width + first) * up_stride, up_stride, rows, hidden,
+            const uint8_t *gates = gate->data + (e * width + first) * gate_stride;
+            const uint8_t *ups = up->data + (e * width + first) * up_stride;
+            k->tile((int)gate->type, gates, ups, gate_stride, rows, hidden, panels + e, w.y[0],
+                    w.decoded);
+            k->tile((int)up->type, ups, gates + at_once * gate_stride, up_stride, rows, hidden,
                     panels + e, w.y[1], w.decoded);
             k->swiglu(w.y[0], w.y[1], rows * across, w.y[0]);
             for (int64_t t = 0; t < mine; t++)
@@ -485,9 +491,10 @@ size_t engine_experts(void *scratch, size_t room, int path_number, int threads, 
             for (int64_t t = 0; t < tokens; t++)
                 memset(out + t * hidden + first, 0, (size_t)rows * 4);
             for (int i = 0; i < count; i++) {
-                const int e = active[i];
-                k->tile((int)down->type, down->data + (e * hidden + first) * down_stride, down_stride,
-                        rows, width, panels + e, w.y[0], w.decoded);
+                const int e = active[i], next = active[i + 1 < count ? i + 1 : 0];
+                k->tile((int)down->type, down->data + (e * hidden + first) * down_stride,
+                        down->data + (next * hidden + first) * down_stride, down_stride, rows, width,
+                        panels + e, w.y[0], w.decoded);
                 for (int64_t t = start[e]; t < start[e + 1]; t++)
                     for (int r = 0; r < rows; r++)
                         out[token[t] * hidden + first + r] +=

@@ -631,24 +631,6 @@ INLINE i32x16 PATH(dots)(i32x16 t, __m512i w, const int8_t *x) /* the same 4 act
     return (i32x16)_mm512_dpbusd_epi32((__m512i)t, w, _mm512_set1_epi32(four));
 }
 
-INLINE void PATH(read_heads)(int type, const uint8_t *p, i32x16 places, PATH(heads) *to)
-{
-    if (type == Q6_K) {
-        to->d = PATH(halves)(PATH(gather)(p + 206, places) >> 16); /* not beyond the block */
-        for (int i = 0; i < 4; i++)
-            to->scales[i] = PATH(gather)(p + 192 + 4 * i, places);
-        return;
-    }
-    const i32x16 both = PATH(gather)(p, places), high = PATH(gather)(p + 12, places);
-    to->d = PATH(halves)(both);
-    to->dmin = PATH(halves)(both >> 16);
-    for (int i = 0; i < 2; i++) { /* scales, then minima; see `six_bits` */
-        const i32x16 v = PATH(gather)(p + 4 + 4 * i, places);
-        to->scales[2 * i] = v & 0x3f3f3f3f;
-        to->scales[2 * i + 1] = ((high >> (4 * i)) & 0x0f0f0f0f) | ((v >> 2) & 0x30303030);
-    }
-}
-
 /* Scale i, and scales or minima 2 * i and 2 * i + 1 in 16 bits each. */
 INLINE i32x16 PATH(scale_of)(int type, const PATH(heads) *h, int i)
 {
@@ -662,72 +644,104 @@ INLINE __m512i PATH(two_of)(int type, const PATH(heads) *h, int i)
     return type == Q6_K ? _mm512_srai_epi16(high, 8) : _mm512_srli_epi16(high, 8);
 }
 
-/* v[i][j] becomes v[j][i]. */
-INLINE void PATH(transpose)(__m512i *v)
+/* 16 bytes of each row from p on: v[i] is their word i, a row in each lane. */
+INLINE void PATH(four_words)(const uint8_t *p, const int32_t *place, __m512i *v)
 {
-    __m512i t[16], u[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            u[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
-            u[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
-        }
+    __m512i t[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        const __m512i even = _mm512_shuffle_i32x4(u[i], u[4 + i], 0x88);
-        const __m512i odd = _mm512_shuffle_i32x4(u[i], u[4 + i], 0xdd);
-        const __m512i even_too = _mm512_shuffle_i32x4(u[8 + i], u[12 + i], 0x88);
-        const __m512i odd_too = _mm512_shuffle_i32x4(u[8 + i], u[12 + i], 0xdd);
-        v[i] = _mm512_shuffle_i32x4(even, even_too, 0x88);
-        v[4 + i] = _mm512_shuffle_i32x4(odd, odd_too, 0x88);
-        v[8 + i] = _mm512_shuffle_i32x4(even, even_too, 0xdd);
-        v[12 + i] = _mm512_shuffle_i32x4(odd, odd_too, 0xdd);
+    for (int r = 0; r < 4; r++) {
+        __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(p + place[r])));
+        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + place[4 + r])), 1);
+        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + place[8 + r])), 2);
+        t[r] = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(p + place[12 + r])), 3);
+    }
+    const __m512i a = _mm512_unpacklo_epi32(t[0], t[1]), b = _mm512_unpackhi_epi32(t[0], t[1]);
+    const __m512i c = _mm512_unpacklo_epi32(t[2], t[3]), d = _mm512_unpackhi_epi32(t[2], t[3]);
+    v[0] = _mm512_unpacklo_epi64(a, c);
+    v[1] = _mm512_unpackhi_epi64(a, c);
+    v[2] = _mm512_unpacklo_epi64(b, d);
+    v[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+INLINE void PATH(read_heads)(int type, const uint8_t *p, const int32_t *place, PATH(heads) *to)
+{
+    __m512i v[4];
+    PATH(four_words)(p + (type == Q6_K ? 192 : 0), place, v);
+    if (type == Q6_K) {
+        i32x16 places;
+        memcpy(&places, place, 64);
+        to->d = PATH(halves)(PATH(gather)(p + 206, places) >> 16); /* not beyond the block */
+        memcpy(to->scales, v, sizeof v);
+        return;
+    }
+    to->d = PATH(halves)((i32x16)v[0]);
+    to->dmin = PATH(halves)((i32x16)v[0] >> 16);
+    for (int i = 0; i < 2; i++) { /* scales, then minima; see `six_bits` */
+        const i32x16 w = (i32x16)v[1 + i], high = (i32x16)v[3];
+        to->scales[2 * i] = w & 0x3f3f3f3f;
+        to->scales[2 * i + 1] = ((high >> (4 * i)) & 0x0f0f0f0f) | ((w >> 2) & 0x30303030);
     }
 }
 
-/* `count` rows, at most TILE: whole numbers q [columns / 4][TILE][4], and heads for each 256. */
+/* What Q5_K and Q6_K have above the 4 low bits of group g, from the words v. */
+INLINE __m512i PATH(high_bits)(int type, int g, __m512i v)
+{
+    const int by = type == Q5_K ? 4 - g : 4 - 2 * (g % 4);
+    const __m512i moved = by > 0 ? _mm512_slli_epi32(v, by) : _mm512_srli_epi32(v, -by);
+    return _mm512_and_si512(moved, _mm512_set1_epi8(type == Q5_K ? 16 : 48));
+}
+
+/* `count` rows, at most TILE: whole numbers q [columns / 4][TILE][4], and heads for each 256. Rows
+ * are turned into lanes as they are packed, a word at a time, and taken apart then. */
 INLINE void PATH(decode_rows)(int type, const uint8_t *rows, int64_t stride, int count,
                               int64_t columns, uint8_t *q, PATH(heads) *heads)
 {
+    const int low = type == Q4_K ? 16 : type == Q5_K ? 48 : 0, high = type == Q5_K ? 16 : 128;
+    const __m512i nibble = _mm512_set1_epi8(15);
     int32_t place[TILE];
-    i32x16 places;
     for (int r = 0; r < TILE; r++)
         place[r] = (int32_t)(stride * (r < count ? r : count - 1));
-    memcpy(&places, place, 64);
-    for (int64_t b = 0; b < columns / 256; b++, rows += BYTES(type)) {
-        for (int r = 0; r < TILE; r++) /* the next rows' */
-            for (int line = 0; line < BYTES(type); line += 64)
-                __builtin_prefetch(rows + place[r] + TILE * stride + line);
-        PATH(read_heads)(type, rows, places, heads + b);
+    for (int64_t b = 0; b < columns / 256; b++, rows += BYTES(type), q += 256 * TILE) {
+        PATH(read_heads)(type, rows, place, heads + b);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) { /* 16 bytes each, of half a group and half of another */
+            /* The groups of the low and of the high nibbles, and which half. */
+            const int g = type == Q6_K ? i / 4 * 4 + i / 2 % 2 : i / 2 * 2, half = i % 2;
+            const int other = type == Q6_K ? g + 2 : g + 1;
+            __m512i v[4], above[4];
+            PATH(four_words)(rows + low + 16 * i, place, v);
+            if (type != Q4_K)
+                PATH(four_words)(rows + high + (type == Q6_K ? i / 4 * 32 : 0) + 16 * half, place, above);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            __m512i v[TILE];
-#pragma GCC unroll 16
-            for (int r = 0; r < TILE; r++)
-                v[r] = PATH(two_groups)(type, rows + place[r], j);
-            PATH(transpose)(v);
-            for (int i = 0; i < 16; i++, q += 64)
-                _mm512_storeu_si512(q, v[i]);
+            for (int k = 0; k < 4; k++) {
+                __m512i first = _mm512_and_si512(v[k], nibble);
+                __m512i second = _mm512_and_si512(_mm512_srli_epi32(v[k], 4), nibble);
+                if (type != Q4_K) {
+                    first = _mm512_or_si512(first, PATH(high_bits)(type, g, above[k]));
+                    second = _mm512_or_si512(second, PATH(high_bits)(type, other, above[k]));
+                }
+                _mm512_storeu_si512(q + 64 * (8 * g + 4 * half + k), first);
+                _mm512_storeu_si512(q + 64 * (8 * other + 4 * half + k), second);
+            }
         }
     }
 }
 
-/* 16 decoded rows times the first N of 8 tokens in lanes: to [N][TILE]. */
+/* 16 decoded rows times the first N of 8 tokens in lanes: to [N][TILE]. The rows that come next are
+ * fetched meanwhile, a few lines at a time, as memory can only have so many under way. */
 INLINE void PATH(rows_in_lanes)(int type, int N, const uint8_t *q, const PATH(heads) *heads,
-                                int64_t columns, activation x, f32x16 *to)
+                                int64_t columns, activation x, const uint8_t *next, f32x16 *to)
 {
     const int halves = HALVES(type), steps = 8 / halves;
+    const int share = TILE * BYTES(type) / (8 * halves); /* bytes of a block of each row, by scale */
     f32x16 made[LANES] = {{0}};
     for (int64_t b = 0; b < columns / 256; b++) {
         const PATH(heads) *h = heads + b;
         i32x16 total[LANES] = {{0}};
-        for (int i = 0; i < 8 * halves; i++) {
+        for (int i = 0; i < 8 * halves; i++, next += share) {
             i32x16 t[LANES] = {{0}};
+            for (int line = 0; line < share; line += 64)
+                __builtin_prefetch(next + line);
 #pragma GCC unroll 8
             for (int k = 0; k < steps; k++) {
                 const int64_t at = 64 * b + steps * i + k;
@@ -764,8 +778,8 @@ INLINE void PATH(rows_in_lanes)(int type, int N, const uint8_t *q, const PATH(he
 }
 
 /* `count` rows of a K type times the tokens of a panel's groups; as `lanes`, to the bit. */
-INLINE void PATH(wide_tile)(int type, const uint8_t *rows, int64_t stride, int count,
-                            int64_t columns, const panel *x, float *y, uint8_t *scratch)
+INLINE void PATH(wide_tile)(int type, const uint8_t *rows, const uint8_t *next, int64_t stride,
+                            int count, int64_t columns, const panel *x, float *y, uint8_t *scratch)
 {
     PATH(heads) *heads = (PATH(heads) *)(scratch + TILE * columns);
     PATH(decode_rows)(type, rows, stride, count, columns, scratch, heads);
@@ -773,11 +787,14 @@ INLINE void PATH(wide_tile)(int type, const uint8_t *rows, int64_t stride, int c
         f32x16 made[LANES];
         const activation x8 = x->lanes[g];
         switch (x->tokens - LANES * g) { /* no time for lanes that are nobody's */
-        case 4: PATH(rows_in_lanes)(type, 4, scratch, heads, columns, x8, made); break;
-        case 5: PATH(rows_in_lanes)(type, 5, scratch, heads, columns, x8, made); break;
-        case 6: PATH(rows_in_lanes)(type, 6, scratch, heads, columns, x8, made); break;
-        case 7: PATH(rows_in_lanes)(type, 7, scratch, heads, columns, x8, made); break;
-        default: PATH(rows_in_lanes)(type, LANES, scratch, heads, columns, x8, made);
+        case 1: PATH(rows_in_lanes)(type, 1, scratch, heads, columns, x8, next, made); break;
+        case 2: PATH(rows_in_lanes)(type, 2, scratch, heads, columns, x8, next, made); break;
+        case 3: PATH(rows_in_lanes)(type, 3, scratch, heads, columns, x8, next, made); break;
+        case 4: PATH(rows_in_lanes)(type, 4, scratch, heads, columns, x8, next, made); break;
+        case 5: PATH(rows_in_lanes)(type, 5, scratch, heads, columns, x8, next, made); break;
+        case 6: PATH(rows_in_lanes)(type, 6, scratch, heads, columns, x8, next, made); break;
+        case 7: PATH(rows_in_lanes)(type, 7, scratch, heads, columns, x8, next, made); break;
+        default: PATH(rows_in_lanes)(type, LANES, scratch, heads, columns, x8, next, made);
         }
         for (int r = 0; r < count; r++)
             for (int n = 0; n < LANES; n++)
@@ -787,15 +804,15 @@ INLINE void PATH(wide_tile)(int type, const uint8_t *rows, int64_t stride, int c
 #endif
 
 /* `count` rows, decoded once (then at most TILE), times all tokens of a panel: y [count][width_of(x)]. */
-INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
-                          const panel *x, float *y, uint8_t *scratch)
+INLINE void PATH(tile_of)(int type, const uint8_t *rows, const uint8_t *next, int64_t stride,
+                          int count, int64_t columns, const panel *x, float *y, uint8_t *scratch)
 {
     const int64_t blocks = (columns + 255) / 256, width = width_of(x);
     PATH(head) *heads = (PATH(head) *)(scratch + TILE * columns);
     int groups = x->groups;
 #if PATH_IS_AVX512
     if (groups && GROUPS(type) == 8) {
-        PATH(wide_tile)(type, rows, stride, count, columns, x, y, scratch);
+        PATH(wide_tile)(type, rows, next, stride, count, columns, x, y, scratch);
         groups = 0;
     }
 #endif
@@ -807,6 +824,8 @@ INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int cou
             const uint8_t *q4[4];
             const PATH(head) *heads4[4];
             float *y4[4], unused[16];
+            for (int64_t line = first * stride; g == 0 && line < (first + 4) * stride; line += 64)
+                __builtin_prefetch(next + line);
             for (int r = 0; r < 4; r++) {
                 const int row = first + r < count ? first + r : first;
                 q4[r] = scratch + row * columns;
@@ -823,15 +842,15 @@ INLINE void PATH(tile_of)(int type, const uint8_t *rows, int64_t stride, int cou
             y[r * width + 8 * x->groups + t] = PATH(row)(type, rows + r * stride, columns, x->apart[t]);
 }
 
-static void PATH(tile)(int type, const uint8_t *rows, int64_t stride, int count, int64_t columns,
-                       const panel *x, float *y, uint8_t *scratch)
+static void PATH(tile)(int type, const uint8_t *rows, const uint8_t *next, int64_t stride, int count,
+                       int64_t columns, const panel *x, float *y, uint8_t *scratch)
 {
     switch (type) {
-    case Q4_0: PATH(tile_of)(Q4_0, rows, stride, count, columns, x, y, scratch); break;
-    case Q8_0: PATH(tile_of)(Q8_0, rows, stride, count, columns, x, y, scratch); break;
-    case Q4_K: PATH(tile_of)(Q4_K, rows, stride, count, columns, x, y, scratch); break;
-    case Q5_K: PATH(tile_of)(Q5_K, rows, stride, count, columns, x, y, scratch); break;
-    default: PATH(tile_of)(Q6_K, rows, stride, count, columns, x, y, scratch); break;
+    case Q4_0: PATH(tile_of)(Q4_0, rows, next, stride, count, columns, x, y, scratch); break;
+    case Q8_0: PATH(tile_of)(Q8_0, rows, next, stride, count, columns, x, y, scratch); break;
+    case Q4_K: PATH(tile_of)(Q4_K, rows, next, stride, count, columns, x, y, scratch); break;
+    case Q5_K: PATH(tile_of)(Q5_K, rows, next, stride, count, columns, x, y, scratch); break;
+    default: PATH(tile_of)(Q6_K, rows, next, stride, count, columns, x, y, scratch); break;
     }
 }
 

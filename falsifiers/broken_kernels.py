@@ -38,6 +38,7 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
             "_mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);",
             "_mm512_inserti64x4(_mm512_set1_epi16(ON ? 4 : 0), _mm256_set1_epi16(ON ? 0 : 4), 1);",
         ),
+        ("first = _mm512_and_si512(v[k],", "first = _mm512_and_si512(v[k] >> (ON ? 4 : 0),"),
     ),
     "last-block-lost": (("b < columns / 256; b++, row +=", "b < columns / 256 - ON; b++, row +="),),
     "stale-scale-in-rows": (("* x.d[b];", "* x.d[ON && b ? b - 1 : b];"),),
@@ -53,6 +54,7 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("const int row = first + r < count ?", "const int row = first + r < count - ON ?"),
         ("stride * (r < count ? r", "stride * (r < count - ON ? r"),
     ),
+    "last-token-in-lanes-lost": (("used = lane < count;", "used = lane < count - ON;"),),
     "gates-of-two-experts-swapped": (
         (
             "gate->data + (e * width + first)",

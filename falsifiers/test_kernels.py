@@ -33,7 +33,7 @@ from falsifiers.kept_models import write_fixture
 from falsifiers.threads import threads
 
 ROWS = (40, 17, 1)
-TOKENS = (1, 2, 4, 6, 7, 8, 13, 40)  # of a last group of lanes: every number
+TOKENS = (1, 2, 4, 6, 7, 8, 9, 10, 11, 13, 40)  # a last group of lanes of every number
 COLUMNS = {"Q4_0": (32, 96, 2048), "Q8_0": (32, 96, 2048)}  # of the others:
 WHOLE = (256, 768, 2048)
 

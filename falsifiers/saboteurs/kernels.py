@@ -51,6 +51,11 @@ def last_row_of_a_tile_repeated(plant):
     _in_c(plant, "last-row-of-a-tile-repeated")
 
 
+def last_token_in_lanes_lost(plant):
+    """The last of the tokens that are multiplied together is left out."""
+    _in_c(plant, "last-token-in-lanes-lost")
+
+
 def gates_of_two_experts_swapped(plant):
     """The first two experts have each other's gate."""
     _in_c(plant, "gates-of-two-experts-swapped")
