@@ -76,7 +76,7 @@ static inline int64_t width_of(const panel *x)
     return LANES * x->groups + x->rest;
 }
 
-/* Kernels of one instruction path. */
+/* Kernels of one instruction path. `next` is where the rows lie that come after a tile. */
 typedef struct {
     void (*quantise)(const float *x, int64_t n, int64_t size, activation to);
     void (*tile)(int type, const uint8_t *rows, const uint8_t *next, int64_t stride, int count,
