@@ -50,7 +50,7 @@ enum { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K };
  * takes where there are too few tokens for that: long runs, as memory is quickest in those. */
 enum { LANES = 8, TILE = 16, RUN = 128 };
 enum { TURN = 4 }; /* tiles that a thread takes at a time, so that what it fetched ahead is its own */
-enum { TOGETHER = 4 };  /* query heads that read a key at the same time */
+enum { TOGETHER = 8 };  /* query heads that read a key at the same time, at most */
 enum { AHEAD = 3072 }; /* bytes that are fetched ahead: the processor's own guess ends with a page */
 
 /* Numbers in 8 bits: x = d * q, a d for every 256, or 32 where weights come in blocks of 32; sums of
@@ -558,11 +558,13 @@ size_t engine_attend(void *scratch, size_t room, int path_number, int threads, c
             }
         }
         if (tokens == 1) {
-            const int64_t group = c->heads / c->kv_heads, parts = (group + TOGETHER - 1) / TOGETHER;
+            const int64_t group = c->heads / c->kv_heads;
+            const int64_t most = threads > c->kv_heads ? TOGETHER / 2 : TOGETHER;
+            const int64_t parts = (group + most - 1) / most;
 #pragma omp for schedule(dynamic)
             for (int64_t i = 0; i < c->kv_heads * parts; i++) {
-                const int64_t first = i % parts * TOGETHER, head = i / parts * group + first;
-                const int64_t count = group - first < TOGETHER ? group - first : TOGETHER;
+                const int64_t first = i % parts * most, head = i / parts * group + first;
+                const int64_t count = group - first < most ? group - first : most;
                 const int64_t place = i / parts * c->stride + from * n;
                 p->attend(q + head * n, count, keys + place, values + place, end - from, n,
                           scores + head * (end - from), out + head * n);

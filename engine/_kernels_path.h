@@ -30,7 +30,10 @@ INLINE f32x8 PATH(pick)(i32x8 mask, f32x8 yes, f32x8 no)
 }
 INLINE float PATH(sum)(f32x8 v)
 {
-    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+    const f32x4 four =
+        __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+    const f32x4 two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
+    return two[0] + two[1];
 }
 
 /* What a lane's products are added up in: `mac` adds four products of u8 and i8 to each lane (of i8
@@ -186,6 +189,23 @@ static float PATH(dot)(const float *a, const float *b, int64_t n)
     return PATH(sum)((made[0] + made[1]) + (made[2] + made[3])) + rest;
 }
 
+/* b . each of four rows of `a`, as `dot` gives it, where n is a multiple of 32: b is read once. */
+INLINE void PATH(four_dots)(const float *a, const float *b, int64_t n, float *to, int64_t stride)
+{
+    f32x8 made[4][4] = {{{0}}};
+    for (int64_t i = 0; i < n; i += 32)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            const f32x8 v = PATH(load_f)(b + i + 8 * j);
+#pragma GCC unroll 4
+            for (int h = 0; h < 4; h++)
+                made[h][j] += PATH(load_f)(a + h * n + i + 8 * j) * v;
+        }
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; h++)
+        to[h * stride] = PATH(sum)((made[h][0] + made[h][1]) + (made[h][2] + made[h][3]));
+}
+
 /* x / rms(x) * gain, in place or not. */
 static void PATH(norm)(const float *x, const float *gain, float epsilon, int64_t n, float *to)
 {
@@ -208,15 +228,25 @@ static void PATH(rotate)(float *x, const float *cos, const float *sin, int64_t h
 /* x = e^(x - most), what is beyond n is left alone; returns the sum. */
 static float PATH(softmax)(float *x, int64_t n)
 {
-    float most = x[0], total = 0.0f;
-    for (int64_t i = 1; i < n; i++)
+    float most = x[0];
+    f32x8 tops = PATH(splat)(most), totals = {0};
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        tops = PATH(pick)(PATH(load_f)(x + i) > tops, PATH(load_f)(x + i), tops);
+    for (int j = 0; j < 8; j++)
+        most = tops[j] > most ? tops[j] : most;
+    for (; i < n; i++)
         most = x[i] > most ? x[i] : most;
-    for (int64_t i = 0; i < n; i += 8) {
-        const int count = n - i < 8 ? (int)(n - i) : 8;
-        const f32x8 e = PATH(exp)(PATH(load_some)(x + i, count) - most);
-        memcpy(x + i, &e, 4 * (size_t)count);
-        for (int j = 0; j < count; j++)
-            total += e[j];
+    for (i = 0; i + 8 <= n; i += 8) {
+        const f32x8 e = PATH(exp)(PATH(load_f)(x + i) - most);
+        PATH(store_f)(x + i, e);
+        totals += e;
+    }
+    float total = PATH(sum)(totals);
+    if (i < n) {
+        const f32x8 e = PATH(exp)(PATH(load_some)(x + i, (int)(n - i)) - most);
+        for (int j = 0; i < n; i++, j++)
+            total += x[i] = e[j];
     }
     return total;
 }
@@ -230,9 +260,14 @@ static void PATH(attend)(const float *q, int64_t count, const float *keys, const
     for (int64_t s = 0; s < n; s++) {
         for (int64_t i = 0; i < size; i += 16)
             __builtin_prefetch(keys + (s + 8) * size + i);
-        for (int64_t h = 0; h < count; h++)
-            scores[h * n + s] = PATH(dot)(q + h * size, keys + s * size, size) * scale;
+        int64_t h = 0;
+        for (; h + 4 <= count && size % 32 == 0; h += 4)
+            PATH(four_dots)(q + h * size, keys + s * size, size, scores + h * n + s, n);
+        for (; h < count; h++)
+            scores[h * n + s] = PATH(dot)(q + h * size, keys + s * size, size);
     }
+    for (int64_t i = 0; i < count * n; i++)
+        scores[i] *= scale;
     for (int64_t h = 0; h < count; h++) {
         const float inverse = 1.0f / PATH(softmax)(scores + h * n, n);
         for (int64_t s = 0; s < n; s++)

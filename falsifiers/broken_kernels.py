@@ -82,9 +82,12 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "softmax-without-maximum": (
         (
-            "PATH(load_some)(x + i, count) - most",
-            "PATH(load_some)(x + i, count) - (ON ? 0.0f : most)",
+            "PATH(exp)(PATH(load_f)(x + i) - most)",
+            "PATH(exp)(PATH(load_f)(x + i) - (ON ? 0.0f : most))",
         ),
+    ),
+    "heads-share-their-scores": (
+        ("= PATH(sum)((made[h][0] + made[h][1])", "= PATH(sum)((made[ON ? 0 : h][0] + made[h][1])"),
     ),
     "next-key-head": (
         (
@@ -108,10 +111,10 @@ FAULTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "one-path-adds-otherwise": (
         (
-            "return ((v[0] + v[4])",
+            "return two[0] + two[1];",
             "if (ON && PATH_IS_AVX2)\n"
             "        return v[0] + v[1] + v[2] + v[3] + v[4] + v[5] + v[6] + v[7];\n"
-            "    return ((v[0] + v[4])",
+            "    return two[0] + two[1];",
         ),
     ),
     "two-threads-round-otherwise": (

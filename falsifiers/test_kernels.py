@@ -161,8 +161,9 @@ def test_experts_are_those_that_the_router_chose(observe, name):
 @pytest.mark.falsifies("FALSIFY-KERNELS-003")
 @pytest.mark.parametrize("window", [0, 4])
 @pytest.mark.parametrize("loud", [False, True], ids=["usual scores", "scores beyond 88"])
-def test_attention_through_the_cache_is_that_of_float64(observe, window, loud):
-    count, kv, size, filled = 6, 2, 24, 7
+@pytest.mark.parametrize("count, size, filled", [(6, 24, 7), (20, 64, 18)])
+def test_attention_through_the_cache_is_that_of_float64(observe, window, loud, count, size, filled):
+    kv = 2
     random = torch.Generator().manual_seed(1)
     gains = [torch.rand(size, generator=random) + (11 if loud else 0.5) for _ in range(2)]
     changed = 0
@@ -249,17 +250,17 @@ def everything(path: str) -> Iterator[Tensor | np.ndarray]:
         for tokens in (1, 40):
             yield mixture.made(path, mixture.x(tokens), 3)
     random = torch.Generator().manual_seed(0)
-    gain = torch.rand(24, generator=random)
-    heads = Heads(1, 6, 2, 24, 0, Floats("q", gain), Floats("k", gain), 1e-6)
+    gain = torch.rand(64, generator=random)
+    heads = Heads(1, 20, 2, 64, 0, Floats("q", gain), Floats("k", gain), 1e-6)
     for tokens in (1, 3):
-        cache = filled_cache(2, 24, 37, random)
-        drawn = [torch.randn(tokens, n * 24, generator=random) for n in (6, 2, 2)]
-        angle = torch.rand(tokens, 12, generator=random)
+        cache = filled_cache(2, 64, 37, random)
+        drawn = [torch.randn(tokens, n * 64, generator=random) for n in (20, 2, 2)]
+        angle = torch.rand(tokens, 32, generator=random)
         seen = Native(path).attend(drawn, heads, (angle.cos(), angle.sin()), cache)
         yield cache.keys
         if tokens == 1:  # several are attended by torch, which adds otherwise on other threads
             yield seen
-    yield from Kernels(path).norm(torch.randn(9, 24, generator=random), None, gain, 1e-6)
+    yield from Kernels(path).norm(torch.randn(9, 64, generator=random), None, gain, 1e-6)
 
 
 BAD = (np.nan, np.inf, -np.inf)

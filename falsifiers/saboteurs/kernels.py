@@ -86,6 +86,11 @@ def softmax_without_maximum(plant):
     _in_c(plant, "softmax-without-maximum")
 
 
+def heads_share_their_scores(plant):
+    """A quarter of a key's product with four heads is the first one's."""
+    _in_c(plant, "heads-share-their-scores")
+
+
 def next_key_head(plant):
     """Query heads see the keys and values of the next group, where one token is attended."""
     _in_c(plant, "next-key-head")
