@@ -17,7 +17,7 @@ from falsifiers.report_cases import HELD, KILLED, LIMITS, PICTURE, run_at
 from falsifiers.reviewed_project import Said, made
 from tollens.evidence import Attachment
 from tollens.lint import Inspection
-from tollens.project import load_all
+from tollens.project import load_contracts
 from tollens.review import review
 from tollens.since import since
 from tollens.verdicts import Verdict
@@ -57,7 +57,8 @@ def large_review():
         written.say(FIRST, said(day), run_at(f"2026-01-0{day}T00:00:00Z"), always=True)
         written.commit(f"day {day}")
     inspection = Inspection(written.project)
-    found = review(inspection, load_all(written.project, written.project.contract_files()))
+    given = load_contracts(written.project, written.project.contract_files()).loaded
+    found = review(inspection, given)
     views = [copied(found.contracts[0], i, written.project) for i in range(CONTRACTS)]
     views.sort(key=lambda view: view.badness)
     found = replace(found, contracts=tuple(views))

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -283,23 +284,35 @@ def test_a_bad_baseline_is_a_finding_at_its_line(adder, observe):
 
 
 @pytest.mark.falsifies("TOLLENS-CI-006")
-def test_diff_shows_what_the_revision_did_not_have(adder, observe):
+def test_diff_shows_what_the_revision_did_not_have(adder, observe, monkeypatch):
     adder.edit(CONTRACT, "# yaml-", "# Yaml-")
     adder.edit("calc/add.py", "a + b", "b + a")
+    adder.edit(".gitattributes", "", "contracts export-ignore\n")
+    (adder.root / TEST).rename(adder.root / "falsifiers/linked.py")
+    (adder.root / TEST).symlink_to("linked.py")
     adder.commit()
     old = rules_of(adder.check())
     unchanged = adder.check("--diff", "HEAD")
     adder.edit("falsifiers/saboteurs/idle.py", "", 'def idle(plant):\n    "Idle."\n')
     adder.edit(CONTRACT, "\nid:", "\n# a line more\nid:")
     adder.edit("calc/add.py", "b + a", "b + a + 0")
+    before = left_by_git(adder)
     ran = adder.check("--diff", "HEAD")
     first = adder.git("rev-list", "--max-parents=0", "HEAD").strip()
     observe("repeated_findings", len(unchanged.findings) + unchanged.code)
     observe("differing_new", int(rules_of(ran) != ["unused-saboteur"] or ran.code != 0))
     observe("differing_since_the_first", len(rules_of(adder.check("--diff", first))) - len(old) - 1)
     observe("unknown_revisions_taken", sum(adder.check("--diff", r).code != 2 for r in UNKNOWN))
-    tree = adder.git("status", "--porcelain", "--ignored").splitlines()
-    observe("changed_files", len([each for each in tree if "worktree" in each]))
+    observe("changed_files", len(before ^ left_by_git(adder)))
+    shutil.copytree(adder.root, adder.root.with_name("later"))
+    monkeypatch.chdir(adder.root.with_name("later"))
+    shown = rules_of(adder.check("--diff", "HEAD"))
+    observe("differing_of_a_folder_not_there_yet", int(shown != rules_of(adder.check())))
+
+
+def left_by_git(adder):
+    """What git sees in the folder that is not committed, ignored or not."""
+    return set(adder.git("status", "--porcelain", "--ignored").splitlines())
 
 
 UNKNOWN = ["no-such-branch", "--output=stolen", "HEAD:calc/add.py"]

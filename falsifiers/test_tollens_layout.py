@@ -26,15 +26,16 @@ HOOKS = {"tollens.plugin", "tollens.hooks"}
 # Each module imports from the layers above its own line only.
 LAYERS = {
     "tollens": (
-        "errors verdicts confidence rules watching",
+        "verdicts confidence rules watching wrapping",
+        "errors",
         "source bounds fingerprints rule_examples workflow_commands",
         "dialect",
         "contract rule_page splice sarif unbound",
         "project difference needs outcomes importing",
-        "bindings cli_options scaffold observing past",
+        "bindings cli_options scaffold observing",
         "cli_diff digests",
         "evidence revisions saboteurs",
-        "standing circumstances baseline signing attestation cli_import measured",
+        "past standing circumstances baseline signing attestation cli_import measured",
         "graph history scale",
         "session lint",
         "cli_check cli_sign cli_status review table verification",

@@ -5,6 +5,7 @@ a real pseudo-terminal, whose bytes are read.
 """
 
 import errno
+import gc
 import os
 import pty
 import re
@@ -26,7 +27,8 @@ from tollens.verdicts import Kill, Verdict
 
 CLAIM = {"rule": "r", "prediction": "p", "measures": {"error": {"le": 1}}, "kills": ["fault"]}
 IDS = [f"F-WATCHED-{i:03}" for i in range(30)]
-CONTRACT = "contracts/watched-v1.yaml"
+CONTRACT, EVIDENCE = "contracts/watched-v1.yaml", "evidence/watched-v1/evidence.json"
+SABOTEURS, CODE = "falsifiers/saboteurs/small.py", "small/part.py"
 KILLED = {"fault": Kill.KILLED}
 
 
@@ -44,8 +46,10 @@ class Script:
 
     def __init__(self, *steps):
         self.steps = list(steps)
+        self.uncollected = 0
 
     def sleep(self, seconds):
+        self.uncollected += not gc.isenabled()
         if not self.steps:
             raise KeyboardInterrupt
         self.steps.pop(0)()
@@ -87,10 +91,19 @@ def test_each_change_is_shown_once_and_ctrl_c_tells_the_last_state(
         "back": (lambda: edit("falsifiers/test_watched.py", "run() ", "run()"), "1 of 30"),
         "an error": (lambda: edit(CONTRACT, "title:", "titel:"), "titel"),
         "mended": (lambda: edit(CONTRACT, "titel:", "title:"), "1 of 30"),
+        "a saboteur": (lambda: edit(SABOTEURS, "Breaks", "Bends"), "  OPEN"),
+        "a saboteur's error": (lambda: edit(SABOTEURS, "def", "de"), "small.py"),
+        "the saboteur again": (lambda: edit(SABOTEURS, "de fault", "def fault"), "  OPEN"),
+        "as it was": (lambda: edit(SABOTEURS, "Bends", "Breaks"), "1 of 30"),
+        "altered evidence": (lambda: edit(EVIDENCE, "0.5", "0.4"), "altered"),
+        "evidence again": (lambda: edit(EVIDENCE, "0.4", "0.5"), "1 of 30"),
+        "no code": (lambda: Path(CODE).rename("part.away"), "small.part"),
+        "the code again": (lambda: Path("part.away").rename(CODE), "1 of 30"),
         "still nothing": (lambda: None, None),
         "evidence": (lambda: refute(project), "1 falsified"),
     }
-    monkeypatch.setattr(watching.time, "sleep", Script(*(s for s, _ in steps.values())).sleep)
+    script = Script(*(step for step, _ in steps.values()))
+    monkeypatch.setattr(watching.time, "sleep", script.sleep)
     ran = command("status", "--watch")
     expected = ["1 of 30", *(text for _, text in steps.values() if text)]
     shown = blocks(ran.out)
@@ -99,6 +112,7 @@ def test_each_change_is_shown_once_and_ctrl_c_tells_the_last_state(
     wrong = sum(text not in block for block, text in pairs)
     observe("wrong_blocks", wrong + abs(len(shown) - len(expected)))
     observe("exit_code_of_the_last_state", ran.code)
+    observe("sleeps_without_collector", script.uncollected)
     observe("wide_lines", sum(len(line) > 80 for line in ran.out.splitlines()))
 
 

@@ -36,7 +36,7 @@ from tollens.cli_status import status
 from tollens.contract import Falsifier, Loaded
 from tollens.errors import ContractError, ProjectError, TollensError
 from tollens.lint import Inspection
-from tollens.project import find_project, load_all, load_both
+from tollens.project import find_project, load_contracts
 from tollens.rule_page import lines as example_lines
 from tollens.rule_page import page
 from tollens.rules import RULES
@@ -90,7 +90,8 @@ def verify(
     trusted = public_keys(keys) if keys else None
     project = find_project(Path.cwd())
     files = evidence_paths(project, paths)
-    loaded = {each.path.stem: each for each in load_all(project, given_contracts(None)[1])}
+    known = load_contracts(project, given_contracts(None)[1]).loaded
+    loaded = {each.path.stem: each for each in known}
     results = [
         verify_evidence(project, path, loaded.get(path.parent.name), history, trusted)
         for path in files
@@ -208,7 +209,7 @@ def _explain_rule(name: str) -> dict[str, Any]:
 def _explain_id(name: str) -> dict[str, Any]:
     project, files = given_contracts(None)
     inspection = Inspection(project)
-    read = load_both(project, files)
+    read = load_contracts(project, files)
     for loaded in read.loaded:
         for falsifier in loaded.contract.falsifiers:
             if falsifier.id == name:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from tollens.importing import Imported, convert
 from tollens.project import Project, find_project
 from tollens.scaffold import refuse_existing, schema_for
 from tollens.source import parse, read_text
+from tollens.wrapping import wrap
 
 
 def import_command(
@@ -107,19 +107,14 @@ def _as_json(imported: Imported) -> dict[str, Any]:
 
 
 def _lines(shown: str, imported: Imported, subject: str) -> Iterator[str]:
-    told = {"as text": imported.as_text, "changed": imported.changed, "lost": imported.left_out}
+    kinds = {"as text": imported.as_text, "changed": imported.changed, "lost": imported.left_out}
     yield f"wrote {shown}"
-    for kind, notes in told.items():
+    for kind, notes in kinds.items():
         for note in notes:
-            yield from _wrap(f"{kind:<8} line {note.line}: {note.key} -> {note.became}")
+            told = f"{kind:<8} line {note.line}: {note.key} -> {note.became}"
+            yield from wrap(told, rest=" " * 9)
     count = len(imported.data["falsifiers"])
-    yield from _wrap(f"{count} falsifier(s), none bound: write tests, saboteurs and real measures")
+    yield f"{count} falsifier(s), none bound: write tests, saboteurs and real measures"
     if not subject:
-        yield from _wrap("the subject is the imported file until you name the code under test")
+        yield "the subject is the imported file until you name the code under test"
     yield f"{len(imported.left_out)} value(s) could not be carried"
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(
-        text, 80, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
-    )

@@ -15,8 +15,6 @@ import typer
 from tollens.errors import ProjectError
 from tollens.project import Project, contract_paths, find_project
 
-WIDTH = 80  # columns of a text
-
 
 class Format(StrEnum):
     TEXT = "text"

@@ -9,10 +9,11 @@ import typer
 
 from tollens.attestation import statement
 from tollens.cli_options import AsFormat, Format, evidence_paths, print_json, print_lines
-from tollens.errors import EvidenceError, ProjectError
+from tollens.dialect import foreign_finding
+from tollens.errors import ContractError, EvidenceError, ProjectError
 from tollens.evidence import read
 from tollens.outcomes import sha256_of
-from tollens.project import find_project, load_all
+from tollens.project import find_project, load_contracts
 from tollens.signing import private_key
 from tollens.signing import sign as sign_evidence
 
@@ -69,6 +70,9 @@ def export(
     name = evidence.predicate.contract.id
     if name not in contracts:
         raise ProjectError(f"{path}: evidence of {name}, of which there is no contract")
-    [loaded] = load_all(project, [contracts[name]])
+    known = load_contracts(project, [contracts[name]])
+    if known.foreign:
+        raise ContractError(foreign_finding(each.source) for each in known.foreign)
+    [loaded] = known.loaded
     files = [(project.shown(each), sha256_of(each)) for each in (loaded.path, path)]
     print_json(statement(loaded, evidence, files, url))

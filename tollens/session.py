@@ -17,7 +17,7 @@ from typing import Literal
 from tollens import history
 from tollens.bindings import Binding, find_bindings
 from tollens.circumstances import describe, utc_now
-from tollens.contract import Falsifier, Loaded, across
+from tollens.contract import Falsifier, Loaded
 from tollens.dialect import Foreign, foreign_finding
 from tollens.digests import Sources, today
 from tollens.errors import ContractError, TollensError
@@ -25,7 +25,7 @@ from tollens.evidence import Evidence, Run, dump, write_atomically
 from tollens.history import Recordable, Recorded
 from tollens.observing import Observe
 from tollens.outcomes import Outcome, Trial, fold, fold_kills
-from tollens.project import Project, contract_paths, read_all, read_contracts
+from tollens.project import Project, contract_paths, load_together, read_contracts
 from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
 from tollens.verdicts import Kill, Level, Verdict, worst
 
@@ -289,21 +289,17 @@ def open_session(
     arguments: Sequence[str],
 ) -> Session:
     """Load the contracts; raises ContractError or ProjectError where one cannot be used."""
-    read = read_contracts(project, contract_paths(contracts))
+    read = load_together(project, contract_paths(contracts))
     named = {path.resolve() for path in contracts}
     prose = [each for each in read.foreign if each.path in named or not read.loaded]
-    findings = [*read.findings, *(foreign_finding(each.source) for each in prose)]
-    if not findings:
-        known = [path.stem for path in project.contract_files()]
-        findings += across(read.loaded, known)
-    if findings:
-        raise ContractError(findings)
+    if prose:
+        raise ContractError(foreign_finding(each.source) for each in prose)
     return Session(project, read.loaded, mode, sabotage, arguments, foreign=read.foreign)
 
 
 def declared(project: Project) -> dict[str, Falsifier]:
     """The falsifiers of every valid contract in the project's folder, by id."""
-    valid, _ = read_all(project, project.contract_files())
+    valid = read_contracts(project, project.contract_files()).loaded
     return {each.id: each for loaded in valid for each in loaded.contract.falsifiers}
 
 

@@ -1,5 +1,6 @@
 """Planted faults in what CI is given that contracts/tollens-ci-v1.yaml must notice."""
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -181,6 +182,39 @@ def diff_with_the_tree_itself(plant):
         yield project
 
     plant("tollens.past.project_at", lambda _: itself)
+
+
+def diff_leaves_out_a_folder(plant):
+    """What an archive of the revision would not have is left out."""
+
+    def fault(tree):
+        def exported(*args, **kwargs):
+            found = tree(*args, **kwargs).items()
+            return {path: name for path, name in found if not path.startswith("contracts/")}
+
+        return exported
+
+    plant("tollens.revisions.tree", fault)
+
+
+def diff_leaves_out_links(plant):
+    """A symbolic link of the revision is not there."""
+    plant("tollens.past._link", lambda _: lambda folder, path, target: None)
+
+
+def diff_leaves_a_copy(plant):
+    """The revision's files stay in the project."""
+
+    def fault(project_at):
+        @contextmanager
+        def leaving(project, revision):
+            with project_at(project, revision) as past:
+                shutil.copytree(past.root, project.root / "then", dirs_exist_ok=True)
+                yield past
+
+        return leaving
+
+    plant("tollens.past.project_at", fault)
 
 
 def rule_always_silent(plant):
