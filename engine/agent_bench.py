@@ -9,7 +9,6 @@ outcomes there is no rate.
 
 import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -22,8 +21,10 @@ from typing import Any
 from engine.agent.endpoint import TIME, Endpoint, Reply, Spent
 from engine.agent.protocol import CUT, RULES, SILENT, Files, opening, parse, perform, readable
 from engine.agent.task import Task
+from engine.disk import replace_file
 from engine.errors import EngineError, FormatError
 from engine.evaluation.estimate import wilson
+from engine.evaluation.ledger import require_same_run
 from engine.evaluation.problems import parse as parse_json
 from engine.evaluation.sandbox import Command, Left, Limits, Sandbox, Verdict
 
@@ -110,16 +111,8 @@ class Records:
             record = Record(**found)
         except (OSError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise FormatError(f"{path}: found {error}, expected a transcript") from error
-        self._require_run(path, there)
+        require_same_run(f"{path}", self.run, there)
         return record
-
-    def _require_run(self, path: Path, there: Mapping[str, Any]) -> None:
-        for name in sorted(self.run.keys() | there.keys()):
-            if self.run.get(name) != there.get(name):
-                raise FormatError(
-                    f"{path}: found {name} {there.get(name)!r:.80}, expected "
-                    f"{self.run.get(name)!r:.80} as in this run; choose another --out"
-                )
 
 
 @dataclass(frozen=True)
@@ -286,10 +279,8 @@ def digest(tasks: Sequence[Task]) -> str:
 
 def write_json(path: Path, found: Mapping[str, Any]) -> None:
     """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        partial.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        os.replace(partial, path)
+        replace_file(path, f"{json.dumps(found, indent=1)}\n".encode())
     except OSError as error:
         raise _unwritable(path, error) from error
 

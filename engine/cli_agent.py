@@ -20,6 +20,7 @@ EPILOG = (
     "Example: python -m engine bench-agent --url http://127.0.0.1:8000 --out bench "
     "--allow-code-execution"
 )
+USUAL = Budget()
 PATIENCE = 10.0  # seconds for a check, and to be told which models there are
 
 
@@ -30,11 +31,13 @@ def bench_agent(
     ],
     model: Annotated[str | None, typer.Option(help="Its name; else the only one served.")] = None,
     fixtures: Annotated[int, typer.Option(help=f"Tasks to attempt, of {len(TASKS)}.")] = len(TASKS),
-    max_turns: Annotated[int, typer.Option(help="Replies for a task at most.")] = 20,
-    wall_seconds: Annotated[float, typer.Option(help="For the whole run.")] = 3600.0,
-    turn_seconds: Annotated[float, typer.Option(help="For a reply.")] = 120.0,
-    turn_tokens: Annotated[int, typer.Option(help="Of a reply.")] = 1024,
-    command_seconds: Annotated[float, typer.Option(help="For a command of the model's.")] = 10.0,
+    max_turns: Annotated[int, typer.Option(help="Replies for a task at most.")] = USUAL.max_turns,
+    wall_seconds: Annotated[float, typer.Option(help="For the whole run.")] = USUAL.wall_seconds,
+    turn_seconds: Annotated[float, typer.Option(help="For a reply.")] = USUAL.turn_seconds,
+    turn_tokens: Annotated[int, typer.Option(help="Of a reply.")] = USUAL.turn_tokens,
+    command_seconds: Annotated[
+        float, typer.Option(help="For a command of the model's.")
+    ] = USUAL.command_seconds,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="Sent along, where it is drawn.")] = None,
     workers: Annotated[

@@ -294,6 +294,11 @@ python replay.py
     ],
 }
 
+# A file that is changed besides, where the task says that nothing else is to be.
+BESIDES = {
+    "replace-header": ("src/main.py", "src/text.py", "src/data/load.py", "src/vendor/left.py"),
+    "replace-print": ("jobs/log.py",),
+}
 # The same change everywhere, also where it is not to be.
 OVERDONE = {
     "replace-name": "sed -i 's/get_user/find_user/g' users/*.py test_users.py README.md",

@@ -1,4 +1,4 @@
-"""What hostile programs try to reach: servers, files, processes; and whether they did."""
+"""What hostile programs try to reach, and whether they did; and a kernel without walls."""
 
 import os
 import socket
@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+
+import pytest
+
+from engine.evaluation import sandbox
 
 SECRET = "open-sesame-1729"
 
@@ -87,3 +91,14 @@ def outside(folder: Path) -> Iterator[Outside]:
             listener.close()
         for thread in threads:
             thread.join()
+
+
+@contextmanager
+def without_namespaces() -> Iterator[None]:
+    """A kernel that refuses the namespaces' first use, to mount a folder."""
+    plan = sandbox.plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sandbox, "plan", lambda limits, steps: plan(limits, steps) | {"folder_bytes": "-"}
+        )
+        yield

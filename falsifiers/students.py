@@ -24,6 +24,7 @@ class Said:
     finish: str = "stop"
     after: float = 0.0  # seconds
     code: str | None = None  # of an error
+    page: str | None = None  # a gateway's, in the place of JSON
 
 
 @dataclass
@@ -42,13 +43,16 @@ class Student:
 
 
 @contextmanager
-def student(say: Callable[[Messages], Said | str]) -> Iterator[Student]:
-    """A server whose answers are those of `say`."""
+def student(say: Callable[[Messages], Said | str], loading: bool = False) -> Iterator[Student]:
+    """A server whose answers are those of `say`, or one that is not there yet."""
     seen = Student()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # noqa: N802 (http.server's name)
-            self.send(200, {"object": "list", "data": [{"id": NAME, "object": "model"}]})
+            self.send(
+                503 if loading else 200,
+                {"object": "list", "data": [{"id": NAME, "object": "model"}]},
+            )
 
         def do_POST(self) -> None:  # noqa: N802
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -59,7 +63,7 @@ def student(say: Callable[[Messages], Said | str]) -> Iterator[Student]:
                 ended.wait(said.after)
             if said.status != 200:
                 error = {"message": "no", "type": "error", "param": None, "code": said.code}
-                self.send(said.status, {"error": error})
+                self.send(said.status, {"error": error} if said.page is None else said.page)
                 return
             message = {"role": "assistant", "content": said.text}
             choice = {"index": 0, "message": message, "finish_reason": said.finish}
@@ -68,8 +72,8 @@ def student(say: Callable[[Messages], Said | str]) -> Iterator[Student]:
             usage["total_tokens"] = 1 + said.tokens
             self.send(200, {**head, "choices": [choice], "usage": usage})
 
-        def send(self, status: int, found: dict) -> None:
-            data = json.dumps(found).encode()
+        def send(self, status: int, found: dict | str) -> None:
+            data = (found if isinstance(found, str) else json.dumps(found)).encode()
             try:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

@@ -9,31 +9,33 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
-from engine import agent_bench
+from engine import agent_bench, cli_agent
 from engine.agent import protocol
 from engine.agent.endpoint import Endpoint, Spent
 from engine.agent.task import Task
 from engine.agent.tasks import TASKS
 from engine.errors import EngineError
-from engine.evaluation import sandbox as sandboxing
 from engine.evaluation.sandbox import WHOLE, Left, Limits, Sandbox
 from engine.evaluation.sandbox import Command as Line
 from falsifiers.agent_cases import CHEATS, COMMANDS, DONE, Late, Scripted, cheating, endless
-from falsifiers.agent_solutions import OVERDONE, SOLUTIONS
+from falsifiers.agent_solutions import BESIDES, OVERDONE, SOLUTIONS
 from falsifiers.in_process import Command, Ran
-from falsifiers.outside import SECRET, Outside, outside
+from falsifiers.outside import SECRET, Outside, outside, without_namespaces
 from falsifiers.students import Messages, Said, boast, shrug, student, turn
 
 BY_NAME = {each.name: each for each in TASKS}
@@ -88,6 +90,8 @@ def test_known_solutions_pass_and_halves_of_them_do_not(observe, command, tmp_pa
     found = scores(tmp_path)
     print([each for each in found["tasks"] if each["outcome"] != "solved"])
     observe("exit_code", ran.code)
+    observe("max_turns", found["run"]["max_turns"])
+    observe("wall_seconds", found["run"]["wall_seconds"])
     observe("solved", found["solved"])
     observe("fixtures", found["fixtures"])
     observe("student_pass_rate", found["student_pass_rate"])
@@ -103,12 +107,16 @@ def test_known_solutions_pass_and_halves_of_them_do_not(observe, command, tmp_pa
 
 
 def unfinished(room: Sandbox) -> Iterator[tuple[Task, dict[str, str], str]]:
-    """Of solutions in several files those with one put back; changes made everywhere."""
+    """Of solutions in several files those with one put back, or another changed besides; changes
+    made everywhere.
+    """
     for name in ("edit-tax", *OVERDONE):
         task = BY_NAME[name]
         whole = worked(task, "\n".join(SOLUTIONS[name]), room)
         for path in (each for each in task.files if whole[each] != task.files[each]):
             yield task, {**whole, path: task.files[path]}, f"{name} without {path}"
+        for path in BESIDES.get(name, ()):
+            yield task, {**whole, path: f"{whole[path]}# mine\n"}, f"{name} and {path} besides"
     for name, line in OVERDONE.items():
         files = worked(BY_NAME[name], f"```run\n{line}\n```", room)
         yield BY_NAME[name], files, f"{name} everywhere"
@@ -188,6 +196,7 @@ def breached(left: Left) -> bool:
 
 READ = "```run\ntrue\n```"
 FULL = Said(status=400, code="context_length_exceeded")
+PAGE = "<html>Gateway</html>"
 # A student, of the known solution's replies, and what becomes of it.
 CUTS = [
     (lambda known: endless, ("cut", "turns", 3)),
@@ -201,6 +210,10 @@ CUTS = [
     (lambda known: Scripted([READ, FULL]), ("cut", "the context", 1)),
     (lambda known: shrug, ("cut", "3 replies without a block", 3)),
     (lambda known: Scripted(["```run\nsleep 5\n```", *known]), ("solved", "", 2)),
+    (
+        lambda known: Scripted([READ, Said(status=504, page=PAGE)]),
+        ("cut", "the endpoint's own time for a request", 1),
+    ),
 ]
 
 
@@ -315,14 +328,18 @@ def differing(some: list[dict], others: list[dict]) -> int:
 
 @pytest.mark.falsifies("F-AGENT-BENCH-007")
 def test_nothing_runs_that_was_not_allowed_and_refusals_name_what_to_mend(
-    observe, command, tmp_path
+    observe, command, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("")
     (tmp_path / "torn/transcripts").mkdir(parents=True)
     (tmp_path / f"torn/transcripts/{TASKS[0].name}.json").write_text('{"run": {}, "task')
+    (tmp_path / "odd/transcripts").mkdir(parents=True)
+    odd = {"run": [], **asdict(agent_bench.Record(TASKS[0].name, "solved", "", 1, 1, 1.0, 1.0))}
+    (tmp_path / f"odd/transcripts/{TASKS[0].name}.json").write_text(json.dumps(odd))
     broken = {
         "500": Scripted([Said(status=500, code="broken")]),
         "401": Scripted([Said(status=401, code="invalid_api_key")]),
+        "502": Scripted([Said(status=502, page=PAGE)]),
     }
     ends = []
     with student(oracle) as seen:
@@ -336,16 +353,26 @@ def test_nothing_runs_that_was_not_allowed_and_refusals_name_what_to_mend(
             ((*given, ALLOWED, "--turn-seconds", "nan"), "turn_seconds"),
             ((*given[:3], "--out", tmp_path / "file", ALLOWED), "file"),
             ((*given[:3], "--out", tmp_path / "torn", ALLOWED), TASKS[0].name),
-            (("bench-agent", "--url", "localhost", "--out", tmp_path / "out", ALLOWED), "http://"),
-            (
-                ("bench-agent", "--url", "http://127.0.0.1:1", "--out", tmp_path / "o", ALLOWED),
-                "127.0.0.1:1",
-            ),
+            ((*given[:3], "--out", tmp_path / "odd", ALLOWED), "found no run"),
+        ]
+        urls = {
+            "localhost": "http://HOST",
+            "http://h:abc": "http://HOST",
+            "http://[::1": "http://HOST",
+            "http://127.0.0.1:1": "127.0.0.1:1",
+        }
+        cases += [
+            (("bench-agent", "--url", url, "--out", tmp_path / "o", ALLOWED), said)
+            for url, said in urls.items()
         ]
         ends += [(command(*arguments), said) for arguments, said in cases]
         with without_namespaces():
             ends.append((command(*given, ALLOWED), "namespaces"))
         observe("asked", len(seen.asked))
+    monkeypatch.setattr(cli_agent, "PATIENCE", 0.3)
+    with student(oracle, loading=True) as seen, socket.create_server(("127.0.0.1", 0)) as mute:
+        for url in (seen.url, f"http://127.0.0.1:{mute.getsockname()[1]}"):
+            ends.append((bench(command, url, tmp_path / "o"), "0.3 s"))
     for status, say in broken.items():
         with student(say) as seen:
             ran = bench(command, seen.url, tmp_path / status, "--fixtures", 2)
@@ -356,17 +383,6 @@ def test_nothing_runs_that_was_not_allowed_and_refusals_name_what_to_mend(
     observe("accepted", sum(code != 2 for code, *_ in told))
     observe("unclear", sum(not line or said not in line[0] for _, line, said in told))
     observe("refusals", len(told))
-
-
-@contextmanager
-def without_namespaces() -> Iterator[None]:
-    """A kernel that refuses the namespaces' first use, to mount a folder."""
-    plan = sandboxing.plan
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sandboxing, "plan", lambda limits, steps: plan(limits, steps) | {"folder_bytes": "-"}
-        )
-        yield
 
 
 # The folder, a reply, and the folder after it; None where it is to be as before.
@@ -381,6 +397,11 @@ REPLIES = [
     ("```write q\n1\n```\n```write q\n2\n```", {**FILES, "q": "2\n"}),
     (EDIT.format("x = 1\n", "x = 2\n"), {**FILES, "a.py": "x = 2\ny = 1\n"}),
     (EDIT.format("x = 1\n", ""), {**FILES, "a.py": "y = 1\n"}),
+    (
+        "```write a.py\n# ====\nx = 1\n```\n" + EDIT.format("# ====\nx = 1\n", "x = 2\n"),
+        {**FILES, "a.py": "x = 2\n"},
+    ),
+    (EDIT.format("x = 1\n", "x = '>>>>'\n"), {**FILES, "a.py": "x = '>>>>'\ny = 1\n"}),
     (EDIT.format(" = 1\n", " = 2\n"), None),
     (EDIT.format("z = 1\n", "z = 2\n"), None),
     (EDIT.format("", "z = 2\n"), None),
@@ -399,7 +420,7 @@ REPLIES = [
 
 
 @pytest.mark.falsifies("F-AGENT-BENCH-008")
-def test_a_reply_is_carried_out_as_it_says_or_refused(observe):
+def test_a_reply_is_carried_out_as_it_says_or_refused(observe, monkeypatch):
     wrong = []
     for reply, expected in REPLIES:
         files, said = dict(FILES), []
@@ -412,11 +433,14 @@ def test_a_reply_is_carried_out_as_it_says_or_refused(observe):
     observe("wrong", len(wrong))
     observe("replies", len(REPLIES))
     observe("characters_shown", len(shown) if shown.endswith("z") else 0)
-    observe("dripped_for", dripped())
+    observe("dripped_for", dripped(0.5))
+    connect = HTTPConnection.connect
+    monkeypatch.setattr(HTTPConnection, "connect", lambda self: (time.sleep(0.8), connect(self)))
+    observe("late_after_connecting", dripped(1.0) - 1.0)
 
 
-def dripped() -> float:
-    """Seconds until one gives up on an answer whose bytes come one by one; its time is 0.5."""
+def dripped(seconds: float) -> float:
+    """Seconds until one gives up on an answer whose bytes come one by one."""
 
     class Drip(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # noqa: N802 (http.server's name)
@@ -434,7 +458,7 @@ def dripped() -> float:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         began = time.monotonic()
         try:
-            Endpoint(f"http://127.0.0.1:{server.server_address[1]}").chat([], 0.5)
+            Endpoint(f"http://127.0.0.1:{server.server_address[1]}").chat([], seconds)
         except Spent:
             return time.monotonic() - began
         except EngineError:

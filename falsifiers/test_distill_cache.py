@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from engine.distill import precompute as writing
 from engine.distill import topk
@@ -19,14 +18,7 @@ from engine.distill.teachers import CachedTeacher, open_teacher
 from falsifiers.differences import differing
 from falsifiers.in_process import Command
 from falsifiers.provider_cases import Scripted, contents, refusal, write_shards
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from falsifiers.threads import one_thread  # noqa: F401 (a fixture)
 
 
 @pytest.fixture

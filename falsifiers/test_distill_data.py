@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 import engine
 from engine.distill.data import Shards, Synthetic, open_data
@@ -20,19 +19,12 @@ from engine.distill.digest import content_digest
 from engine.distill.teachers import open_teacher
 from engine.fixture import FixtureShape
 from falsifiers.provider_cases import V, pairs, random_shards, refusal, write_shards
+from falsifiers.threads import one_thread  # noqa: F401 (a fixture)
 
 T = 12
 SMALL = FixtureShape(
     hidden=32, layers=1, heads=2, kv_heads=1, head_dim=16, dense_width=32, mix="F32", context=32
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from engine.distill.student import open_student
 from engine.distill.teachers import open_teacher
 from falsifiers.embedded import EMBEDDED, trained_gguf
 from falsifiers.serving import NAME, booted, opened, ready
+from falsifiers.threads import one_thread  # noqa: F401 (a fixture)
 
 DEMO = Path(os.environ.get("DISTILL_DEMO_PATH", "."))
 SOURCE = Path(textwrap.__file__).read_text(encoding="utf-8")[:3000]
@@ -38,14 +39,6 @@ BEGUN = (
     "    if not isinstance(",
     "class Error(Exception):\n    ",
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def bits(logits: Tensor, ids: list[int], text_bytes: int) -> float:

@@ -28,16 +28,9 @@ from falsifiers import provider_cases as cases
 from falsifiers.differences import differing
 from falsifiers.provider_cases import Scripted, V, largest, pairs, random_shards, refusal
 from falsifiers.small_vocabulary import small_vocabulary
+from falsifiers.threads import one_thread  # noqa: F401 (a fixture)
 
 T, B = 12, 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Teachers

@@ -27,6 +27,7 @@ from engine.distill.curves import draw_curves
 from engine.distill.data import open_data
 from engine.distill.precompute import precompute
 from engine.distill.run import Plan, prepare
+from engine.distill.student import open_student
 from engine.distill.teachers import ModelTeacher, open_teacher
 from engine.errors import EngineError
 from falsifiers import distill_cases as cases
@@ -35,17 +36,10 @@ from falsifiers.distill_cases import RECIPE, SEEDS, T, V, agreement, cosine, div
 from falsifiers.distill_oracles import Failing, Poisoned, Slow, mirror_of, plain_loop, rounded
 from falsifiers.hf_folders import read_shard
 from falsifiers.in_process import Command
+from falsifiers.threads import one_thread  # noqa: F401 (a fixture)
 
 CORPUS = os.environ.get("DISTILL_CORPUS_PATH")  # what `engine corpus` made
 SHORT = replace(RECIPE, steps=12, heldout_every=4, heldout_windows=8, save_every=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +192,26 @@ def test_without_a_teacher_the_text_alone_is_learned(observe, command, arguments
     observe("refused_without", command(*alone, "--alpha", "1").code)
 
 
+@pytest.mark.falsifies("F-DISTILL-PRECISION-001")
+def test_half_precision_multiplies_and_keeps_nothing(observe, tmp_path):
+    runs = {
+        precision: trained(
+            tmp_path / precision, cases.teacher(), replace(SHORT, precision=precision)
+        )
+        for precision in ("float32", "bf16")
+    }
+    full, half = (runs[each].losses for each in ("float32", "bf16"))
+    first = abs(half[0] / full[0] - 1)
+    observe("first_loss_off", first)
+    observe("products_rounded", first > 0)
+    observe("last_loss_off", abs(half[-1] / full[-1] - 1))
+    kept = cases.weights(runs["bf16"].model).values()
+    observe("weights_in_half", sum(each.dtype != torch.float32 for each in kept))
+    saved = open_student(runs["bf16"].run / "last").parameters()
+    coarse = [torch.equal(each, each.bfloat16().float()) for each in saved]
+    observe("tensors_rounded_in_the_file", sum(coarse))
+
+
 # Runs that stop
 
 
@@ -228,8 +242,6 @@ def test_a_resumed_run_is_the_uninterrupted_one(observe, tmp_path, kind, recipe,
 
 
 def checkpointed(run: Path):
-    from engine.distill.student import open_student
-
     return open_student(checkpoint.newest(run))
 
 
@@ -552,6 +564,7 @@ def test_a_dry_run_writes_nothing_and_what_does_not_fit_is_said(
         (["--data", tmp_path / "nowhere"], "nowhere"),
         (["--data", tmp_path / "odd"], "0.bin"),
         (["--device", "cuda:99"], "cuda:99"),
+        (["--teacher-device", "cuda:98"], "cuda:98"),
         (["--alpha", "1.5"], "alpha"),
         (["--accumulate", "3"], "accumulate"),
         (["--precision", "int3"], "precision"),
@@ -571,6 +584,10 @@ def test_a_run_goes_on_as_it_began_or_not_at_all(observe, command, arguments, tm
     run, rows = tmp_path / "run", []
     begun = command(*arguments, "--out", run)
     observe("exit_codes", begun.code)
+    looks = [row for row in cases.read_metrics(run) if "heldout_loss" in row]
+    told = [f"step {row['step']}: held-out loss {row['heldout_loss']:.4f}" for row in looks]
+    observe("looks_untold", len(looks) - sum(line in begun.out for line in told))
+    observe("looks", len(looks))
     before = (run / "metrics.jsonl").read_bytes()
     observe("written_over", int(command(*arguments, "--out", run).code != 2))
     done = command("distill", "--resume", run)

@@ -11,9 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
@@ -25,7 +23,6 @@ import pytest
 import engine
 from engine import cli_eval
 from engine.evaluation import completing, estimate, values
-from engine.evaluation import sandbox as sandboxing
 from engine.evaluation.completing import Completer, Drawing
 from engine.evaluation.humaneval import run, score
 from engine.evaluation.ledger import Ledger
@@ -34,7 +31,7 @@ from engine.evaluation.sandbox import Limits, Sandbox, Verdict
 from falsifiers.differences import differing
 from falsifiers.hostile_programs import HONEST, LIMITS, PROGRAMS, ROOMS, Hostile
 from falsifiers.in_process import Command
-from falsifiers.outside import SECRET, Outside, outside
+from falsifiers.outside import SECRET, Outside, outside, without_namespaces
 from falsifiers.small_problems import PROBLEMS, bad_problem_files, broken, write_lines
 
 MODEL = os.environ.get("HUMANEVAL_MODEL_PATH")
@@ -252,17 +249,6 @@ def test_refusals_name_what_to_mend(observe, command, small, tiny, tmp_path):
     observe("accepted", sum(ran.code != 2 for ran, _ in ends))
     observe("unclear", sum(not line or said not in line[0] for line, said in told))
     observe("refusals", len(ends))
-
-
-@contextmanager
-def without_namespaces() -> Iterator[None]:
-    """A kernel that refuses the namespaces' first use, to mount a folder."""
-    plan = sandboxing.plan
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sandboxing, "plan", lambda limits, steps: plan(limits, steps) | {"folder_bytes": "-"}
-        )
-        yield
 
 
 def canonical(small: Path) -> tuple[object, ...]:

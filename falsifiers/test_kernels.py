@@ -10,7 +10,6 @@ import mmap
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from engine.route import Heads
 from engine.weights import Blocks, Floats
 from falsifiers import kernel_oracle as oracle
 from falsifiers.kept_models import write_fixture
+from falsifiers.threads import threads
 
 ROWS = (40, 17, 1)
 TOKENS = (1, 2, 4, 6, 7, 8, 13, 40)  # of a last group of lanes: every number
@@ -41,16 +41,6 @@ WHOLE = (256, 768, 2048)
 def weight(kind: str, raw: np.ndarray, columns: int, name: str = "w") -> Blocks:
     """A weight of blocks [rows, bytes], or of a stack of them [E, rows, bytes]."""
     return Blocks(name, (np.ascontiguousarray(raw).reshape(-1),), kind, (*raw.shape[:-1], columns))
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def products(path: str, kind: str, columns: int, tokens: int) -> list[tuple[np.ndarray, Blocks]]:

@@ -42,6 +42,7 @@ from falsifiers.publish_cases import (
     write_evidence,
 )
 from falsifiers.texts import TEXTS
+from falsifiers.threads import threads
 
 SEARCHED = ("Q4_K", "Q5_K", "Q6_K")
 FLOATS = ("F32", "F16", "BF16")
@@ -101,13 +102,9 @@ def test_searches_lose_no_more_than_llama_cpps(observe, kind):
 def test_a_block_is_encoded_by_its_numbers_alone(observe, monkeypatch, kind):
     rows = np.concatenate([awkward(), *weights().values()][:1] + [weights()["normal"][:, :512]])
     x = torch.from_numpy(rows)
-    before = torch.get_num_threads()
     whole = encode(x, kind)
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         differing = int((encode(x, kind) != whole).sum())
-    finally:
-        torch.set_num_threads(before)
     monkeypatch.setattr(quant_search, "PIECE", 256)
     differing += int((encode(x, kind) != whole).sum())
     differing += int((encode(x.flip(0), kind).flip(0) != whole).sum())

@@ -27,6 +27,7 @@ from falsifiers.differences import differing
 from falsifiers.forward_cases import prompts
 from falsifiers.in_process import Command
 from falsifiers.sample_models import write_model
+from falsifiers.threads import one_thread  # noqa: F401 (a fixture)
 
 # A calm mixture, as one expert that flips moves a small model far; every size is small.
 LITTLE = FixtureShape(
@@ -40,15 +41,6 @@ MODELS = {
 NOISE = 0.25  # where the plain route's best two logits are nearer, bfloat16 may decide otherwise
 POSITIONS = 40
 TEXT = "What is the capital of France?"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models are so small here that threads would wait for each other more than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=MODELS)

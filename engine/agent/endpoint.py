@@ -8,13 +8,13 @@ score: `EngineError`.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Event, Lock, Timer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from engine.errors import EngineError
 
@@ -45,18 +45,21 @@ class Endpoint:
     """An address; several threads may ask at once."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in CONNECTIONS or not parts.hostname:
-            raise EngineError(f"--url: found {url}, expected http://HOST:PORT")
-        self.url, self._parts, self._key = url, parts, key
-        self._path = parts.path.rstrip("/").removesuffix("/v1")
+        self.url, self._parts, self._key = url, _parts(url), key
+        self._path = self._parts.path.rstrip("/").removesuffix("/v1")
         self._stopped = Event()
         self._open: set[socket] = set()
         self._lock = Lock()
 
     def models(self, seconds: float) -> list[str]:
         """The names that it serves."""
-        found = self._request("GET", "/v1/models", None, seconds)
+        try:
+            found = self._request("GET", "/v1/models", None, seconds)
+        except Spent as error:
+            raise self._error(
+                f"no answer, or none but that it is busy, in {seconds:g} s",
+                "a list of models; try again when it has loaded",
+            ) from error
         match found:
             case {"data": list(rows)} if all(isinstance(each, dict) for each in rows):
                 return [str(each.get("id")) for each in rows]
@@ -87,36 +90,36 @@ class Endpoint:
         """The JSON that comes back; asks again where the endpoint is busy, for so long."""
         end = time.monotonic() + seconds
         while True:
-            left = end - time.monotonic()
-            status, data, wait = self._once(method, path, body, left)
+            status, data, wait = self._once(method, path, body, end)
             if status not in BUSY:
                 break
-            if self._stopped.wait(min(wait, max(left, 0.0))):
+            if self._stopped.wait(min(wait, max(end - time.monotonic(), 0.0))):
                 raise Stopped
+        if status == 504:
+            raise Spent("the endpoint's own time for a request")
         try:
             found = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise self._error(f"{data!r:.80}", "JSON") from error
+            raise self._error(f"status {status} for {path}: {data!r:.80}", "JSON") from error
         if status == 200:
             return found
-        if status == 504:
-            raise Spent("the endpoint's own time for a request")
         if _code(found) in ("context_length_exceeded", "prompt_too_long"):
             raise Spent("the context")
         raise self._error(f"status {status} for {path}: {found!r:.200}", "200")
 
-    def _once(self, method: str, path: str, body: Any, seconds: float) -> tuple[int, bytes, float]:
-        if seconds <= 0:
+    def _once(self, method: str, path: str, body: Any, end: float) -> tuple[int, bytes, float]:
+        left = end - time.monotonic()
+        if left <= 0:
             raise Spent(TIME)
         headers = {"Content-Type": "application/json", "Connection": "close"}
         headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
         data = None if body is None else json.dumps(body).encode()
         kind = CONNECTIONS[self._parts.scheme]
-        connection = kind(str(self._parts.hostname), self._parts.port, timeout=seconds)
+        connection = kind(str(self._parts.hostname), self._parts.port, timeout=left)
         late = Event()
         try:
             connection.connect()
-            with self._watched(connection.sock, seconds, late):
+            with self._watched(connection.sock, end, late):
                 connection.request(method, self._path + path, data, headers)
                 answer = connection.getresponse()
                 read = answer.read(LARGEST)
@@ -133,14 +136,14 @@ class Endpoint:
             connection.close()
 
     @contextmanager
-    def _watched(self, watched: socket, seconds: float, late: Event) -> Iterator[None]:
-        """Shut after that time, however slowly its bytes drip in, or when the run is stopped."""
+    def _watched(self, watched: socket, end: float, late: Event) -> Iterator[None]:
+        """Shut at that time, however slowly its bytes drip in, or when the run is stopped."""
 
-        def end() -> None:
+        def give_up() -> None:
             late.set()
             _shut(watched)
 
-        timer = Timer(seconds, end)
+        timer = Timer(end - time.monotonic(), give_up)
         with self._lock:
             self._open.add(watched)
         timer.start()
@@ -155,6 +158,14 @@ class Endpoint:
 
     def _error(self, found: str, expected: str) -> EngineError:
         return EngineError(f"{self.url}: found {found}, expected {expected}")
+
+
+def _parts(url: str) -> SplitResult:
+    with suppress(ValueError):  # of a bracket that is open, or a port that is no number
+        parts = urlsplit(url)
+        if parts.scheme in CONNECTIONS and parts.hostname and parts.port != 0:
+            return parts
+    raise EngineError(f"--url: found {url}, expected http://HOST:PORT")
 
 
 def _shut(connection: socket) -> None:

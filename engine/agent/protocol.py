@@ -49,7 +49,7 @@ SILENT = "Found no block to carry out. Reply with a block: read, write, replace,
 CUT = "Your reply was cut off at its limit of tokens; write less at a time."
 ACTIONS = ("read", "write", "replace", "run", "done")
 FENCE = re.compile(r"^(`{3,})([^`\n]*)\n(.*?)^\1`*[ \t]*$", re.DOTALL | re.MULTILINE)
-EDIT = re.compile(r"<{4,}[^\n]*\n(.*?)={4,}\n(.*?)>{4,}[^\n]*\n?", re.DOTALL)
+EDIT = re.compile(r"^<{4,}[^\n]*\n(.*?)^={4,}\n(.*?)^>{4,}[^\n]*\n?", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Tasks of the kind `replace`: the same change in several files, and not everywhere."""
 
-from engine.agent.task import Check, task
+from engine.agent.task import Check, task, texts
 
 RENAME = task(
     "replace-name",
@@ -76,11 +76,7 @@ RENAME = task(
     assert ran and not failed and not skipped
     """,
 )
-HEADER = task(
-    "replace-header",
-    """Every Python file of the folder src begins with the line "# Copyright 2023 Acme". Change that
-    line to "# Copyright 2023-2025 Acme Ltd" in each of them, and change nothing else: the files
-    below src/vendor belong to others and stay as they are, and so do other mentions of Acme.""",
+SOURCES = texts(
     {
         "src/main.py": """
             # Copyright 2023 Acme
@@ -112,15 +108,21 @@ HEADER = task(
         "LICENCE": """
             Copyright 2023 Acme
             """,
-    },
-    """
+    }
+)
+HEADER = task(
+    "replace-header",
+    """Every Python file of the folder src begins with the line "# Copyright 2023 Acme". Change that
+    line to "# Copyright 2023-2025 Acme Ltd" in each of them, and change nothing else: the files
+    below src/vendor belong to others and stay as they are, and so do other mentions of Acme.""",
+    SOURCES,
+    f"""
+    before = {SOURCES!r}
     old, new = "# Copyright 2023 Acme\\n", "# Copyright 2023-2025 Acme Ltd\\n"
     for path in ("src/main.py", "src/text.py", "src/data/load.py"):
-        assert files[path].startswith(new), path
-        assert old not in files[path]
-    assert files["src/vendor/left.py"].startswith(old + "# Given to us")
-    assert files["LICENCE"] == "Copyright 2023 Acme\\n"
-    assert "# Acme keeps its data in lines.\\n" in files["src/data/load.py"]
+        assert files[path] == before[path].replace(old, new, 1), path
+    for path in ("src/vendor/left.py", "LICENCE"):
+        assert files[path] == before[path], path
     assert call("src.main:main") == "COPYRIGHT 2023 ACME"
     """,
 )
@@ -173,11 +175,7 @@ SPELLING = task(
     assert call("theme:text", "colourful") == "#000"
     """,
 )
-LOGGING = task(
-    "replace-print",
-    """In the modules of the folder jobs, replace every call of print by a call of log from
-    jobs/log.py, with the same arguments, and import it there. Only jobs/cli.py goes on with print,
-    as its output is for people, and jobs/log.py stays as it is.""",
+JOBS = texts(
     {
         "jobs/__init__.py": "",
         "jobs/log.py": """
@@ -212,9 +210,17 @@ LOGGING = task(
                 print("done:", len(found))
                 return found
             """,
-    },
-    """
+    }
+)
+LOGGING = task(
+    "replace-print",
+    """In the modules of the folder jobs, replace every call of print by a call of log from
+    jobs/log.py, with the same arguments, and import it there. Only jobs/cli.py goes on with print,
+    as its output is for people, and jobs/log.py stays as it is.""",
+    JOBS,
+    f"""
     import re
+    assert files["jobs/log.py"] == {JOBS["jobs/log.py"]!r}
     for path in ("jobs/fetch.py", "jobs/store.py"):
         assert not re.search(r"\\bprint\\b", files[path]), path
         assert "blueprint" in files["jobs/store.py"]

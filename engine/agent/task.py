@@ -3,7 +3,8 @@
 Knows tasks and the sandbox's trials; knows nothing of students. A check runs apart from the
 student's code, in another process, and looks at what is left: at the files' text, or at plain
 values that their functions give back. What the student says of its work, its tests' output and its
-exit codes do not count, and nothing that it does to its folder reaches the check.
+exit codes do not count, and nothing that it does to its folder reaches the check. The asserts in
+checks are text that the judge runs; none is the engine's.
 """
 
 from collections.abc import Mapping

@@ -9,6 +9,7 @@ back to end with the stream: every token but the first is a label, and none is i
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,7 +59,7 @@ class Source(Protocol):
         """The batch of `step`, which counts from 0; after the last window it goes on anew."""
 
 
-class _Windows:
+class _Windows(ABC):
     """What sources have in common: the order of windows, and inputs with labels out of tokens."""
 
     seq_len: int
@@ -67,15 +68,15 @@ class _Windows:
     seed: int | None
 
     @property
-    def digest(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def digest(self) -> str: ...
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def tokens(self, windows: Sequence[int]) -> Tokens:
         """[B, T + 1]."""
-        raise NotImplementedError
 
     def batch(self, step: int, size: int) -> Batch:
         places = range(step * size, (step + 1) * size)

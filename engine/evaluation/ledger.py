@@ -33,7 +33,7 @@ class Ledger:
 
     def __init__(self, path: Path | None, run: Mapping[str, Any]) -> None:
         self.rows: dict[tuple[str, int], Row] = {}
-        self._path, self._run = path, {"run": dict(run)}
+        self._path, self._run = path, dict(run)
         if path is not None:
             self._open(path)
 
@@ -49,25 +49,15 @@ class Ledger:
             raise FormatError(f"{path}: found {error}, expected JSON lines") from error
         whole = lines[:-1]  # what follows the last line's end was cut off
         if not whole:
-            self._write(path, "w", [self._run])
+            self._write(path, "w", [{"run": self._run}])
             return
-        self._require_run(path, parse(f"{path}, line 1", whole[0]))
+        where = f"{path}, line 1"
+        require_same_run(where, self._run, parse(where, whole[0]).get("run"))
         for number, line in enumerate(whole[1:], start=2):
             row = _row(f"{path}, line {number}", line)
             self.rows[row.task_id, row.sample] = row
         if lines[-1]:
             os.truncate(path, path.stat().st_size - len(lines[-1].encode()))
-
-    def _require_run(self, path: Path, found: Mapping[str, Any]) -> None:
-        there, here = found.get("run"), self._run["run"]
-        if not isinstance(there, dict):
-            raise FormatError(f"{path}, line 1: found no run, expected a file of judged samples")
-        for name in sorted(here.keys() | there.keys()):
-            if here.get(name) != there.get(name):
-                raise FormatError(
-                    f"{path}: found {name} {there.get(name)!r:.80}, expected {here.get(name)!r:.80}"
-                    " as in this run; write to another file"
-                )
 
     def _write(self, path: Path, mode: str, lines: list[Mapping[str, Any]]) -> None:
         text = "".join(json.dumps(each) + "\n" for each in lines)
@@ -76,6 +66,18 @@ class Ledger:
                 file.write(text)
         except OSError as error:
             raise FormatError(f"{path}: found {error}, expected to write there") from error
+
+
+def require_same_run(where: str, here: Mapping[str, Any], there: object) -> None:
+    """Refuse what another run has written; `there` is what it says of its run."""
+    if not isinstance(there, dict):
+        raise FormatError(f"{where}: found no run, expected what an earlier one wrote")
+    for name in sorted(here.keys() | there.keys()):
+        if here.get(name) != there.get(name):
+            raise FormatError(
+                f"{where}: found {name} {there.get(name)!r:.80}, expected {here.get(name)!r:.80}"
+                " as in this run; choose another --out"
+            )
 
 
 def _row(where: str, line: str) -> Row:

@@ -1,6 +1,7 @@
 """Faults in the agentic bench: in who judges, what a student may reach and use, and what counts."""
 
 import re
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -162,7 +163,7 @@ def agent_starts_again(plant):
 
 def agent_another_runs_records_taken(plant):
     """Records of a run with other budgets are mixed into this one."""
-    plant("engine.agent_bench.Records._require_run", lambda require: lambda self, path, there: None)
+    plant("engine.agent_bench.require_same_run", lambda require: lambda where, here, there: None)
 
 
 def agent_runs_without_being_allowed(plant):
@@ -226,3 +227,66 @@ def agent_time_between_bytes(plant):
         yield
 
     plant("engine.agent.endpoint.Endpoint._watched", lambda watched: faulty)
+
+
+def agent_connecting_takes_no_time(plant):
+    """The clock of a reply starts when its endpoint has been connected to."""
+
+    def fault(watched):
+        return lambda self, connection, end, late: watched(
+            self, connection, time.monotonic() + connection.gettimeout(), late
+        )
+
+    plant("engine.agent.endpoint.Endpoint._watched", fault)
+
+
+def agent_gateways_time_is_a_failure(plant):
+    """A gateway that waited long enough for the model counts as an endpoint that fails."""
+
+    def fault(once):
+        def faulty(self, *asked):
+            status, *rest = once(self, *asked)
+            return 502 if status == 504 else status, *rest
+
+        return faulty
+
+    plant("engine.agent.endpoint.Endpoint._once", fault)
+
+
+def agent_loading_server_has_no_models(plant):
+    """A server that does not say yet which models it has is taken to have none."""
+
+    def fault(models):
+        def faulty(self, seconds):
+            try:
+                return models(self, seconds)
+            except EngineError:
+                return []
+
+        return faulty
+
+    plant("engine.agent.endpoint.Endpoint.models", fault)
+
+
+def agent_marks_within_lines(plant):
+    """An edit's marks count in the middle of a line too."""
+
+    def fault(replace_lines):
+        return lambda path, text, files: replace_lines(
+            path, re.sub(r"(?<=[^\n<=>])(?=[<=>]{4})", "\n", text), files
+        )
+
+    plant("engine.agent.protocol._replace", fault)
+
+
+def agent_budget_doubled(plant):
+    """A student has twice the turns and twice the time that it is said to have."""
+
+    def fault(budget):
+        def faulty(*given):
+            made = budget(*given)
+            return replace(made, max_turns=2 * made.max_turns, wall_seconds=2 * made.wall_seconds)
+
+        return faulty
+
+    plant("engine.cli_agent.Budget", fault)

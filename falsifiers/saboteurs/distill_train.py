@@ -1,5 +1,6 @@
 """Faults in the training loop, in checkpoints, and in who teaches."""
 
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 
@@ -548,6 +549,34 @@ def run_written_over(plant):
 def early_end_is_the_end(plant):
     """A run that ended before its first checkpoint can neither be begun nor resumed."""
     plant("engine.distill.checkpoint.has_saved", lambda has_saved: lambda run: True)
+
+
+def looks_untold(plant):
+    """A run says nothing of its held-out losses."""
+
+    def fault(shown):
+        @contextmanager
+        def faulty(*arguments):
+            with shown(*arguments) as see:
+                yield lambda row: None if "heldout_loss" in row else see(row)
+
+        return faulty
+
+    plant("engine.cli_train._shown", fault)
+
+
+def teacher_device_ignored(plant):
+    """The teacher goes where the student is, whatever was asked for."""
+
+    def fault(open_teacher):
+        return lambda spec, **options: open_teacher(spec, **options | {"device": "cpu"})
+
+    plant("engine.distill.teachers.open_teacher", fault)
+
+
+def precision_ignored(plant):
+    """Products are made in float32, whatever the recipe says."""
+    plant("engine.distill.judge.precision", lambda precision: lambda recipe, device: nullcontext())
 
 
 def resume_believes(plant):

@@ -250,8 +250,8 @@ def resumes_from_the_start(plant):
 def another_runs_rows_taken(plant):
     """Rows of a run with other settings are mixed into this one."""
     plant(
-        "engine.evaluation.ledger.Ledger._require_run",
-        lambda require: lambda self, path, found: None,
+        "engine.evaluation.ledger.require_same_run",
+        lambda require: lambda where, here, there: None,
     )
 
 
