@@ -75,7 +75,7 @@ def engine_side(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as run:
         Training(student, targets, data, data, recipe, Path(run)).train(see)
     seconds = [b - a for a, b in zip(ends, ends[1:], strict=False)]
-    return {"seconds": [float("nan"), *seconds], "losses": losses}
+    return {"seconds": [None, *seconds], "losses": losses}  # the first step's start is not seen
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
@@ -225,7 +225,7 @@ def main() -> None:
     else:
         document = measure(arguments)
         out = arguments.out or HERE / f"distill-{arguments.name}.json"
-        out.write_text(json.dumps(document, indent=1) + "\n")
+        out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
         print(f"written: {out}", file=sys.stderr)
     print("\n".join(table(document)))
 

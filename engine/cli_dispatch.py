@@ -4,23 +4,23 @@ Knows options and exit codes; everything else is done by the modules that it cal
 own option is `distill`'s.
 """
 
-import sys
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import typer
 from typer.main import get_command
 
 from engine import cli_train, cli_watch
-from engine.cli_options import to_json
+from engine.cli_options import speaker, to_json
 from engine.cli_ssh import SshFile, SshOption, ssh_options
 from engine.dispatch.connection import connected
 from engine.dispatch.host import Host
 from engine.dispatch.order import EXECUTORS, Order
 from engine.dispatch.project import Project, read_project
 from engine.dispatch.send import Sent, send
-from engine.errors import EngineError
+from engine.distill.run import Plan
 
 ROOT = Path(__file__).parents[1]
 EPILOG = """Examples:
@@ -55,10 +55,10 @@ def dispatch(
     ] = "ssh",
     processes: Annotated[int, typer.Option(min=1, help="Of torchrun, on one machine.")] = 1,
     remote_python: Annotated[
-        str | None, typer.Option(metavar="PATH", help="An environment that is there.")
+        str | None, typer.Option(metavar="PATH", help="Of an environment there: a name, /… or ~/….")
     ] = None,
     base_python: Annotated[
-        str, typer.Option(metavar="PATH", help="On the host; else makes an environment.")
+        str, typer.Option(metavar="PATH", help="On the host, to make an environment by.")
     ] = "python3",
     remote_project: Annotated[
         str | None, typer.Option(metavar="DIR", help="A project that is there; none is sent.")
@@ -78,7 +78,7 @@ def dispatch(
     submit, python = tuple(sbatch_option or ()), remote_python
     order = Order(host, run, plan, folder, executor, processes, python, remote_project, submit)
     project = None if remote_project else read_project(ROOT)
-    say = _speaker(as_json)
+    say = speaker(as_json)
     for line in introduction(order, project):
         say(line)
     if dry_run:
@@ -89,7 +89,7 @@ def dispatch(
     asked = Host(host, python or base_python, ssh_options(ssh_file, ssh_option))
     with connected(asked) as there:
         sent = send(order, there, project, say)
-    for line in _told(sent, host):
+    for line in _told(sent, asked, ssh_options(ssh_file, ssh_option, "--ssh-option")):
         say(line)
     if as_json:
         print(
@@ -102,17 +102,13 @@ def dispatch(
 app.command(epilog=cli_watch.EPILOG)(cli_watch.watch)
 
 
-def ordered(arguments: Sequence[str]) -> tuple[str, Any]:
+def ordered(arguments: Sequence[str]) -> tuple[str, Plan | None]:
     """The run and the plan that the options of `distill` say; refuses what it does not know."""
     one = typer.Typer(rich_markup_mode=None)
     one.command()(cli_train.train)
-    given = get_command(one).make_context("distill", list(arguments)).params
-    if given["resume"] is not None:
-        return place(str(given["resume"])), None
-    for name in ("teacher", "student", "data", "out"):
-        if given[name] is None:
-            raise EngineError(f"--{name}: found nothing, expected it, as `distill` does: --help")
-    return place(str(given["out"])), cli_train.plan_from(given)
+    context = get_command(one).make_context("distill", list(arguments))
+    run, plan = cli_train.chosen(cast(typer.Context, context))
+    return place(str(run)), plan
 
 
 def place(run: str) -> str:
@@ -122,16 +118,17 @@ def place(run: str) -> str:
 
 def introduction(order: Order, project: Project | None) -> list[str]:
     """The plan, as far as it is known before the host is asked."""
-    where = order.project or (
-        f"{len(project.files)} files, {project.digest:.12}" if project else ""
-    )
-    dirty = " with changes" if project and project.dirty else ""
-    commit = f", commit {project.commit:.12}{dirty}" if project else ""
+    where = str(order.project)
+    if project is not None:
+        dirty = " with changes" if project.dirty else ""
+        where = (
+            f"{len(project.files)} files, {project.digest:.12}, commit {project.commit:.12}{dirty}"
+        )
     lines = [
         f"host       {order.host}, by {order.executor}, {order.processes} process(es)",
         f"folder     {order.folder}",
         f"run        {order.run}",
-        f"project    {where}{commit}",
+        f"project    {where}",
         f"python     {order.python or 'an environment of its own, made once'}",
         f"dataset    {order.dataset}",
     ]
@@ -142,18 +139,15 @@ def introduction(order: Order, project: Project | None) -> list[str]:
     return [*lines, *(f"  {name:16} {value}" for name, value in recipe.items())]
 
 
-def _told(sent: Sent, host: str) -> list[str]:
+def _told(sent: Sent, host: Host, ways: Sequence[str]) -> list[str]:
     how = (
         "started" if sent.started else "already finished" if "code" in sent.job else "already there"
     )
     known = " ".join(f"{name} {sent.job[name]}" for name in ("slurm", "pid") if name in sent.job)
     lines = [f"{how}    {sent.run}: {sent.job['state']}, {known}"]
-    lines.append(f"watch it: python -m engine watch {host}:{sent.run}")
-    if sent.job["state"] == "running" and "pid" in sent.job:
-        lines.append(f"stop it:  ssh {host} kill -TERM -- -{sent.job['pid']}")
-    return lines
-
-
-def _speaker(as_json: bool) -> Any:
-    stream = sys.stderr if as_json else sys.stdout
-    return lambda line: print(line, file=stream, flush=True)
+    lines.append(f"watch it: {cli_watch.engine_line('watch', f'{host.name}:{sent.run}', *ways)}")
+    if sent.job["state"] in ("ended", "died", "starting"):
+        return lines
+    slurm = sent.job.get("slurm")
+    end = ["scancel", slurm] if slurm else ["kill", "-TERM", "--", f"-{sent.job['pid']}"]
+    return [*lines, f"stop it:  {shlex.join(['ssh', *host.options, host.name, *end])}"]

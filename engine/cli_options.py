@@ -4,8 +4,9 @@ Knows option names, JSON files and stdout; knows nothing of what is written ther
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +42,13 @@ def open_route(name: str, device: str) -> Choice:
 def say(choice: Choice) -> None:
     """Tell stderr which route runs, and why."""
     print(f"route: {choice.reason}", file=sys.stderr, flush=True)
+
+
+def speaker(as_json: bool) -> Callable[[str], None]:
+    """Tells people lines, on stderr where stdout is JSON; under `torchrun` the first process."""
+    stream = sys.stderr if as_json else sys.stdout
+    quiet = os.environ.get("RANK", "0") != "0"
+    return lambda line: None if quiet else print(line, file=stream, flush=True)
 
 
 def check_json(path: Path | None) -> None:

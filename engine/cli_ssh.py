@@ -15,7 +15,9 @@ SshOption = Annotated[
 ]
 
 
-def ssh_options(file: Path | None, settings: list[str] | None) -> tuple[str, ...]:
-    """As ssh takes them."""
+def ssh_options(
+    file: Path | None, settings: list[str] | None, option: str = "-o"
+) -> tuple[str, ...]:
+    """As ssh takes them, or another command whose `option` is its own."""
     own = ["-F", str(file)] if file else []
-    return (*own, *(part for each in settings or () for part in ("-o", each)))
+    return (*own, *(part for each in settings or () for part in (option, each)))

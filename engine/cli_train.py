@@ -5,10 +5,9 @@ Exit codes: 0 done, 2 bad input, 130 and 143 stopped by Ctrl-C and SIGTERM, save
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +16,12 @@ from rich.progress import MofNCompleteColumn, ProgressColumn, Task
 from rich.text import Text
 
 from engine import plot
-from engine.cli_options import RouteName, to_json
+from engine.cli_options import RouteName, speaker, to_json
 from engine.cli_progress import progress
 from engine.distill import checkpoint
 from engine.distill.curves import draw_curves
 from engine.distill.journal import DISPATCH, read_metrics
+from engine.distill.pace import Pace
 from engine.distill.recipe import PRECISIONS, Recipe
 from engine.distill.run import Plan, Ready, execute, prepare
 from engine.distill.stop import Stop, listening
@@ -30,6 +30,7 @@ from engine.errors import EngineError
 
 CURVES = "curves.png"
 DEFAULT = Recipe()
+WHERE = ("device", "teacher_device", "route")
 EPILOG = """Examples:
 
 python -m engine distill --teacher big.gguf --student small.json --data corpus --out run
@@ -103,20 +104,14 @@ def train(
     """Teach a small model what a large one knows."""
     if context.invoked_subcommand is not None:
         return
-    given = dict(context.params)
-    if resume is not None:
-        _require_nothing_else(context)
-        plan, run = Plan.from_dispatch(resume), resume
-    else:
-        run, plan = _required("--out", out), plan_from(given)
-        for option in ("teacher", "student", "data"):
-            _required(f"--{option}", given[option])
+    run, new = chosen(context)
+    plan = new or _as_begun(run, context)
     if not dry_run:
         plot.require_matplotlib()
     count, local = _processes()
     own = f"cuda:{local}" if count > 1 and plan.teacher_device == "cuda" else None
     ready = prepare(plan, run, resume=resume is not None, teacher_device=own)
-    say = _speaker(as_json)
+    say = speaker(as_json)
     _introduce(ready, say)
     if dry_run:
         say("dry run: everything is there and fits; nothing was written")
@@ -126,36 +121,41 @@ def train(
     _run(ready, run, say, as_json)
 
 
-def _required(option: str, found: Any) -> Any:
-    if found is None:
-        raise EngineError(f"{option}: found nothing, expected it, or --resume RUN: --help")
-    return found
+def chosen(context: typer.Context) -> tuple[Path, Plan | None]:
+    """The run, and its plan where it is a new one; refuses what lacks or would be ignored."""
+    given = context.params
+    if given["resume"] is not None:
+        _require_nothing_else(context)
+        return given["resume"], None
+    for name in ("out", "teacher", "student", "data"):
+        if given[name] is None:
+            raise EngineError(f"--{name}: found nothing, expected it, or --resume RUN: --help")
+    recipe = Recipe(**{each.name: given[each.name] for each in fields(Recipe)})
+    own = {each.name: given[each.name] for each in fields(Plan) if each.name != "recipe"}
+    own["teacher_device"] = given["teacher_device"] or given["device"]
+    return given["out"], Plan(**own, recipe=recipe)
 
 
 def _require_nothing_else(context: typer.Context) -> None:
     """Refuse options beside --resume that would be ignored: the run's own plan counts."""
-    allowed = {"resume", "dry_run", "as_json"}
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE" and name not in allowed:
-            option = f"--{name.replace('_', '-')}"
-            raise EngineError(
-                f"{option}: found it beside --resume, expected none: what is in {DISPATCH} counts"
-            )
+    looked = WHERE if context.params["dry_run"] else ()
+    for name in _typed(context) - {"resume", "dry_run", "as_json", *looked}:
+        option = f"--{name.replace('_', '-')}"
+        raise EngineError(
+            f"{option}: found it beside --resume, expected none: what is in {DISPATCH} counts"
+        )
 
 
-def plan_from(given: dict[str, Any]) -> Plan:
-    recipe = Recipe(**{each.name: given[each.name] for each in fields(Recipe)})
-    names = ("teacher", "student", "data", "device", "route", "sharding", "ahead", "allow_mirror")
-    found = {name: given[name] for name in names}
-    teacher_device = given["teacher_device"] or given["device"]
-    return Plan(**found, teacher_device=teacher_device, recipe=recipe)
+def _as_begun(run: Path, context: typer.Context) -> Plan:
+    """The plan of a run that goes on; a dry run may look at it elsewhere."""
+    where = {name: context.params[name] for name in _typed(context) & set(WHERE)}
+    return replace(Plan.from_dispatch(run), **where)
 
 
-def _speaker(as_json: bool) -> Callable[[str], None]:
-    stream = sys.stderr if as_json else sys.stdout
-    quiet = os.environ.get("RANK", "0") != "0"
-    return lambda line: None if quiet else print(line, file=stream, flush=True)
+def _typed(context: typer.Context) -> set[str]:
+    """What was given on the command line, and is neither a default nor the environment's."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _introduce(ready: Ready, say: Callable[[str], None]) -> None:
@@ -219,18 +219,15 @@ def _shown(
     recipe: Recipe, workers: Workers, say: Callable[[str], None]
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar of the steps, and a line for each held-out loss."""
-    told, last = _Told(), {"loss": 0.0}
+    told, pace = _Told(), Pace()
     with progress("distilling", recipe.steps, MofNCompleteColumn(), told) as advance:
 
         def see(row: dict[str, Any]) -> None:
+            line = pace.see(row)
             if "loss" in row:
-                last.update(row)
-                rate = row["tokens"] / max(row["seconds"], 1e-9)
-                told.text = f"loss {row['loss']:.3f}, {rate:,.0f} tokens/s"
+                told.text = ", ".join([f"loss {row['loss']:.3f}", *pace.told()])
                 advance(row["step"], recipe.steps)
-            if "heldout_loss" in row:
-                line = f"step {row['step']:,}: held-out loss {row['heldout_loss']:.4f}"
-                line += f", agreement {row['agreement']:.1%}" if "agreement" in row else ""
-                say(line + (f", loss {last['loss']:.4f}" if row["step"] else ""))
+            if line:
+                say(line)
 
         yield see

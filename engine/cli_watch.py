@@ -3,23 +3,25 @@
 Knows options, terminals and exit codes; everything else is done by the modules that it calls.
 """
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import MofNCompleteColumn
 
-from engine.cli_options import to_json
+from engine.cli_options import speaker, to_json
 from engine.cli_progress import progress
 from engine.cli_ssh import SshFile, SshOption, ssh_options
 from engine.dispatch.connection import connected
 from engine.dispatch.fetch import fetch
 from engine.dispatch.follow import Follower, Lost, Patience
 from engine.dispatch.host import Cut, Host
-from engine.dispatch.pace import Pace
 from engine.dispatch.verdict import CONTRACT, TEST, VARIABLE, Claim, Verdict, judge
+from engine.distill.pace import Pace
 from engine.errors import EngineError
 
 DAY = 86400.0  # seconds
@@ -65,16 +67,19 @@ def watch(
     if not no_verdict:
         claim.check()
     name, folder = split(run)
+    if not name:
+        _require_none(into=into, overwrite=overwrite, ssh_config=ssh_file, ssh_option=ssh_option)
     home = (into or Path("runs") / Path(folder).name) if name else Path(folder)
     if name and home.exists() and not overwrite:
         raise EngineError(f"{home}: found a folder, expected none: --into another, or --overwrite")
-    tell = _speaker(as_json)
+    tell = speaker(as_json)
     host = Host(name, remote_python, ssh_options(ssh_file, ssh_option))
+    ways = ssh_options(ssh_file, ssh_option, "--ssh-option")
     pace = Pace()
-    with connected(host) as there:
+    with connected(host) as there, _watching(engine_line("watch", run, *ways), tell):
         follower = Follower(there, folder, Patience(patience, tell), tell)
-        _follow(follower, pace, run, tell)
-        _require_done(follower, pace, run)
+        _follow(follower, pace, tell)
+        _require_done(follower, pace, ways)
         if name:
             _fetch(follower, home, overwrite, tell)
     verdict = None if no_verdict else judge(claim, home)
@@ -104,40 +109,56 @@ def split(run: str) -> tuple[str, str]:
     return name, folder
 
 
-def _speaker(as_json: bool) -> Callable[[str], None]:
-    stream = sys.stderr if as_json else sys.stdout
-    return lambda line: print(line, file=stream, flush=True)
+def _require_none(**given: object) -> None:
+    """Refuse what would be ignored of a run that is here."""
+    for name, found in given.items():
+        if found:
+            option = f"--{name.replace('_', '-')}"
+            raise EngineError(f"{option}: found it for a folder here, expected it with HOST:FOLDER")
 
 
-def _follow(follower: Follower, pace: Pace, run: str, tell: Callable[[str], None]) -> None:
+def engine_line(*words: str) -> str:
+    """A command of the engine as a shell reads it."""
+    return shlex.join(["python", "-m", "engine", *words])
+
+
+def _follow(follower: Follower, pace: Pace, tell: Callable[[str], None]) -> None:
     """Show each row; a bar where there is a terminal, a line for each held-out loss."""
+    with progress("watching", None, MofNCompleteColumn()) as advance:
+        for row in follower.rows():
+            pace.steps = follower.steps
+            line = pace.see(row)
+            advance(pace.step, follower.steps or pace.step)
+            if line:
+                tell(", ".join([line, *pace.told()]))
+
+
+@contextmanager
+def _watching(line: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Exit code 1 where the host is lost, 130 at Ctrl-C; neither touches the run."""
     try:
-        with progress("watching", None, MofNCompleteColumn()) as advance:
-            for row in follower.rows():
-                pace.steps = follower.steps
-                line = pace.see(row)
-                advance(pace.step, follower.steps or pace.step)
-                if line:
-                    tell(line)
+        yield
     except Lost as error:
         print(f"error: {error}: is the host alive? The run may be", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        tell(f"the run goes on; watch it again: python -m engine watch {run}")
+        tell(f"the run goes on; watch it again: {line}")
         raise typer.Exit(130) from None
 
 
-def _require_done(follower: Follower, pace: Pace, run: str) -> None:
+def _require_done(follower: Follower, pace: Pace, ways: Sequence[str]) -> None:
     """Exit code 1 where the run did not come to a good end."""
     state = follower.state
     if state["state"] == "ended" and state["code"] == 0:
         return
     how = f"ended with exit code {state['code']}" if "code" in state else "died without an end"
     log = "".join(f"\n  {line}" for line in state.get("log", "").splitlines())
+    name, again = follower.host.name, ("--resume", follower.run)
+    by = ("--executor", "slurm") if "slurm" in state else ()
+    words = ("dispatch", name, *ways, *by, *again) if name else ("distill", *again)
     print(
-        f"error: {run}: the run {how}, after step {pace.place}; its log says:{log}\n"
-        f"look at {follower.run}/job/log; go on by: python -m engine dispatch HOST --resume "
-        f"{follower.run}",
+        f"error: {follower.host}: {follower.run}: the run {how}, after step {pace.place}; its log "
+        f"says:{log}\nlook at {follower.run}/job/log; go on by: {engine_line(*words)}",
         file=sys.stderr,
     )
     raise typer.Exit(1)

@@ -5,18 +5,18 @@ It is recorded once in a process, by another one, so that no planted fault has a
 """
 
 import atexit
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from falsifiers.ran import Ran
 from tollens import cli
-from tollens.rule_examples import SAMPLE
+from tollens.rule_examples import CONTRACT, SAMPLE
+from tollens.scaffold import schema_for
 
 FOLDER = "adder"  # the project's, below the repository's root
 PYPROJECT = """\
@@ -26,23 +26,6 @@ pythonpath = ["."]
 addopts = ["-p", "no:hypothesispytest", "-p", "no:anyio"]
 """
 IDENTITY = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-    @property
-    def findings(self):
-        return self.json["findings"]
 
 
 class Adder:
@@ -106,6 +89,7 @@ def recorded():
     for name, text in {**SAMPLE, "pyproject.toml": PYPROJECT, "calc/__init__.py": ""}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+    schema_for(root / CONTRACT)  # puts it beside the contract
     git(folder, "init", "--quiet")
     run_pytest(root, "--sabotage")
     git(folder, "add", "--all")

@@ -7,7 +7,6 @@ The browser does not depend on what is tried, so that it is not started again un
 from __future__ import annotations
 
 import atexit
-import base64
 import functools
 import itertools
 import json
@@ -106,10 +105,6 @@ class Browser:
         about = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
-
-    def picture(self, path: Path) -> None:
-        """Keep what is on the screen as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
         os.kill(self._pid, signal.SIGTERM)

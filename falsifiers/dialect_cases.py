@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import strategies as st
 
+from falsifiers.ran import Ran
 from tollens import cli
 
 GOOD = """\
@@ -197,24 +197,6 @@ UNSAID = [
     ("  author:", "  2026-01-01: a date\n  author:"),
     ("    mutation_hint", "    discharge_status: x\n    mutation_hint"),
 ]
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        """What was printed, with the line breaks of wrapping taken out."""
-        return re.sub(r"\s+", " ", self.out + self.err)
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
 
 
 def tollens(monkeypatch, root: Path, *arguments: str) -> Ran:

@@ -2,20 +2,11 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 
+from falsifiers.ran import Ran
 from tollens import cli
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

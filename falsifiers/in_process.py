@@ -1,24 +1,11 @@
 """The engine's command line, run in this process, so that planted faults reach it."""
 
 import sys
-from dataclasses import dataclass
 
 import pytest
 
 from engine import cli
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
+from falsifiers.ran import Ran
 
 
 class Command:

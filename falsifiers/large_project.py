@@ -47,6 +47,13 @@ def claims():
         }
 
 
+def reproduce_line(name):
+    """The command that runs one falsifier again."""
+    _, _, _, number, own = name.split("-")
+    test = f"falsifiers/test_area_n_{number}.py::test_f_area_n_{number}_{own}"
+    return f"pytest --contract contracts/area-number-{number}-v1.yaml {test}"
+
+
 @functools.cache
 def large_review():
     """The project, the review of it and what is wrong with it."""
@@ -95,8 +102,7 @@ def copied(view, i, project):
 
 def _falsifier(view, name, i, attachments):
     [result] = view.results
-    reproduce = renamed(renamed(result.result.reproduce, i).replace("number_000", f"n_{i:03}"), i)
-    told = {"falsifier": name, "reproduce": reproduce, "attachments": attachments}
+    told = {"falsifier": name, "reproduce": reproduce_line(name), "attachments": attachments}
     return replace(
         view,
         falsifier=view.falsifier.model_copy(update={"id": name}),

@@ -27,17 +27,44 @@ def data_of(path):
     return {"on" if key is True else key: value for key, value in data.items()}
 
 
+def github_steps():
+    return [step for job in data_of(GITHUB)["jobs"].values() for step in job["steps"]]
+
+
 def github_scripts():
     """Each `run:` text of the workflow."""
-    jobs = data_of(GITHUB)["jobs"].values()
-    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    return [step["run"] for step in github_steps() if "run" in step]
 
 
-def gitlab_scripts():
+def gitlab_scripts(keys=("before_script", "script", "after_script")):
     """Each script of the pipeline."""
     parts = [each for each in data_of(GITLAB).values() if isinstance(each, dict)]
-    keys = ("before_script", "script", "after_script")
     return [line for part in parts for key in keys for line in part.get(key, [])]
+
+
+def run_in_any_case(path):
+    """The lines that a pipeline runs even if its falsifiers failed."""
+    if path == GITLAB:
+        return gitlab_scripts(["after_script"])
+    steps = [step for step in github_steps() if step.get("if") == "always()"]
+    return [line for step in steps for line in step.get("run", "").splitlines()]
+
+
+def kept_in_any_case(path):
+    """The files that a pipeline uploads even if its falsifiers failed."""
+    if path == GITLAB:
+        found = [each.get("artifacts", {}) for each in data_of(GITLAB).values()]
+        return {name for each in found if each.get("when") == "always" for name in each["paths"]}
+    steps = [step for step in github_steps() if step.get("if") == "always()"]
+    return {
+        step["with"][key]
+        for step in steps
+        for action, key in UPLOADS.items()
+        if step.get("uses", "").startswith(f"{action}@")
+    }
+
+
+UPLOADS = {"actions/upload-artifact": "path", "github/codeql-action/upload-sarif": "sarif_file"}
 
 
 def commands(script):

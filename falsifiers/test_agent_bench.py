@@ -34,8 +34,9 @@ from engine.evaluation.sandbox import WHOLE, Left, Limits, Sandbox
 from engine.evaluation.sandbox import Command as Line
 from falsifiers.agent_cases import CHEATS, COMMANDS, DONE, Late, Scripted, cheating, endless
 from falsifiers.agent_solutions import BESIDES, OVERDONE, SOLUTIONS
-from falsifiers.in_process import Command, Ran
+from falsifiers.in_process import Command
 from falsifiers.outside import SECRET, Outside, outside, without_namespaces
+from falsifiers.ran import Ran
 from falsifiers.students import Messages, Said, boast, shrug, student, turn
 
 BY_NAME = {each.name: each for each in TASKS}

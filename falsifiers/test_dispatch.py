@@ -32,7 +32,8 @@ from engine.far.probe import DEVICES
 from falsifiers import dispatch_cases as cases
 from falsifiers import distill_cases
 from falsifiers.dispatch_cases import Far, far
-from falsifiers.in_process import Command, Ran
+from falsifiers.in_process import Command
+from falsifiers.ran import Ran
 from falsifiers.slurm_host import slurm_host
 from falsifiers.ssh_host import NAME, ssh_host, until
 

@@ -431,8 +431,28 @@ def test_the_pipelines_are_valid_and_run_what_there_is(observe):
     observe("invalid", len(invalid))
     observe("unknown_commands", len(unknown))
     observe("commands", len(words))
-    ours = {each[1] for each in words if each[0].endswith("tollens")}
-    observe("missing_steps", len({"check", "report"} - ours) + (["make", "validate"] not in words))
+    missing = [(path, each) for path in SCHEMAS for each in missing_steps(path)]
+    print(missing)
+    observe("missing_steps", len(missing))
+
+
+SUMMARIES = {published.GITHUB: '>> "$GITHUB_STEP_SUMMARY"', published.GITLAB: "> summary.md"}
+WRITTEN = ("report -o report.html", "check --format sarif > tollens.sarif")
+
+
+def missing_steps(path):
+    """What a pipeline should do and does not: test, write, upload and sum up."""
+    github = path == published.GITHUB
+    scripts = published.github_scripts() if github else published.gitlab_scripts(["script"])
+    lines = published.run_in_any_case(path)
+    if "make validate" not in scripts:
+        yield "make validate"
+    yield from (each for each in WRITTEN if not any(line.endswith(each) for line in lines))
+    summary = rf"report --format markdown .*{re.escape(SUMMARIES[path])}$"
+    if not any(re.search(summary, line) for line in lines):
+        yield "summary"
+    files = {"report.html", "tollens.sarif"} | (set() if github else {"summary.md"})
+    yield from files - published.kept_in_any_case(path)
 
 
 def vendored(name):

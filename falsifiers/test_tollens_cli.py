@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from falsifiers.ran import Ran
 from tollens import cli
 from tollens.rules import RULES
+from tollens.scaffold import schema_for
 
 FILES = {
     "pyproject.toml": """\
@@ -86,6 +87,7 @@ def recorded(tmp_path_factory):
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+    schema_for(root / CONTRACT)  # puts it beside the contract
     _git(root, "init", "-q")
     _commit(root)
     command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--sabotage"]
@@ -112,17 +114,6 @@ def _git(root, *arguments):
 def _commit(root):
     _git(root, "add", "-A")
     _git(root, "commit", "-qm", "state", "--allow-empty")
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @pytest.fixture
@@ -190,6 +181,12 @@ BREAKS = {
         "warning",
     ),
     "modeline": (lambda m: _edit(CONTRACT, "# yaml-", "# Yaml-"), CONTRACT, "# Yaml-", "warning"),
+    "modeline of a file that is gone": (
+        lambda m: Path("contracts/contract.schema.json").unlink(),
+        CONTRACT,
+        "# yaml-",
+        "warning",
+    ),
     "subject": (lambda m: _edit(CONTRACT, "calc.add", "calc.sub"), CONTRACT, "subject", "error"),
     "unbound": (
         lambda m: _edit("falsifiers/test_calc.py", "F-CALC-002", "F-CALC-001"),

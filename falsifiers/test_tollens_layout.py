@@ -47,7 +47,7 @@ LAYERS = {
         "cli",
     ),
     "engine": (
-        "agent attention cli_progress cli_ssh columns dispatch dispatch.pace distill.ring "
+        "agent attention cli_progress cli_ssh columns dispatch distill.pace distill.ring "
         "distill.stop errors evaluation evaluation.command evaluation.confine "
         "evaluation.values far far.files far.frames llama_child memory metrics triton_kernels",
         "agent.endpoint cache child config cursor disk dispatch.host dispatch.project "

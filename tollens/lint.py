@@ -84,9 +84,8 @@ def check(
 
 
 def _contract(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
-    if not loaded.source.text.removeprefix("\ufeff").startswith(MODELINE):
-        found = _found(loaded, "modeline", (), "another first line", MODELINE, "warning")
-        yield replace(found, line=1)
+    if found := _modeline(loaded):
+        yield replace(_found(loaded, "modeline", (), *found, "warning"), line=1)
     moved = moved_claims(loaded.contract)
     if moved:
         yield _found(loaded, "moved-claims", ("version",), moved)
@@ -98,6 +97,17 @@ def _contract(inspection: Inspection, loaded: Loaded) -> Iterator[Finding]:
         yield _found(loaded, "subject", ("subject",), str(error))
     except EvidenceError as error:
         yield _found(loaded, "evidence", (), str(error))
+
+
+def _modeline(loaded: Loaded) -> tuple[str, str] | None:
+    """What the first line is and should be, where it points editors at no schema."""
+    first = loaded.source.text.removeprefix("\ufeff").partition("\n")[0].rstrip()
+    if not first.startswith(MODELINE):
+        return "another first line", MODELINE
+    schema = first.removeprefix(MODELINE)
+    if "://" in schema or (loaded.path.parent / schema).is_file():
+        return None
+    return f"{schema}, which is not there", "a file, by its path from the contract's folder"
 
 
 def _falsifier(

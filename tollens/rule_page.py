@@ -23,7 +23,7 @@ PROJECT = """
 ## Examples
 
 Each breaks one rule in this project, which was recorded by `pytest --contract contracts --sabotage`
-and committed before.
+and committed before; `tollens schema > contracts/contract.schema.json` put the schema there.
 """
 LANGUAGES = {"yaml": "yaml", "py": "python"}
 

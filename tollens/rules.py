@@ -20,7 +20,7 @@ RULES: dict[str, tuple[str, str]] = {
         "Run `tollens import CONTRACT`, then write a test that measures.",
     ),
     "modeline": (
-        "The first line points editors at the schema.",
+        "The first line points editors at the schema, and a path in it at a file that is there.",
         "Start with `# yaml-language-server: $schema=<path of contract.schema.json>`.",
     ),
     "subject": (

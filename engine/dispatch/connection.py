@@ -29,14 +29,14 @@ def connected(host: Host) -> Iterator[Host]:
         yield replace(host, options=(*host.options, *_options(LIVES[-1:])))
         return
     folder = tempfile.mkdtemp(prefix="ssh-")
+    kept = ("ControlMaster=auto", f"ControlPath={folder}/%C", "ControlPersist=60", *LIVES)
+    ours = replace(host, options=(*host.options, *_options(kept)))
     try:
-        kept = ("ControlMaster=auto", f"ControlPath={folder}/%C", "ControlPersist=60", *LIVES)
-        ours = replace(host, options=(*host.options, *_options(kept)))
         yield ours
+    finally:
         if os.listdir(folder):
             leave = ["ssh", *ours.options, "-O", "exit", host.name]
             subprocess.run(leave, stdin=subprocess.DEVNULL, capture_output=True)
-    finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -17,11 +17,10 @@ PIECE = 1 << 20  # bytes
 
 def fetch(host: Host, run: str, out: Path, overwrite: bool = False) -> list[str]:
     """Write the files of `run` to `out`; their names. `EngineError` where a byte is another."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     with host.talk("fetch", run=run) as talk:
         files = next(talk.frames())["files"]
-        require_room(out.parent, sum(size for _, size, _ in files))
         with whole_folder(out, overwrite) as folder:
+            require_room(folder, sum(size for _, size, _ in files))
             for name, size, digest in files:
                 _receive(talk, folder / safe_name(name), size, digest)
         list(talk.frames())  # up to the answer

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,6 @@ LOADER = (
     "for name,text in json.loads(sys.stdin.buffer.read(int(sys.argv[1])))];"
     "sys.modules['engine.far.answer'].main()"
 )
-Said = Callable[[str], None]
 
 
 class Cut(EngineError):
@@ -43,13 +42,10 @@ class Host:
     def __str__(self) -> str:
         return self.name or "this machine"
 
-    def ask(
-        self, action: str, *, data: Iterable[bytes] = (), said: Said = print, **question: Any
-    ) -> Any:
+    def ask(self, action: str, *, data: Iterable[bytes] = (), **question: Any) -> Any:
         """The answer to one question; `Cut` where there is none, `EngineError` where it is no."""
         with self.talk(action, data=data, **question) as talk:
-            for frame in talk.frames():
-                said(f"{self}: {frame['said']}")
+            list(talk.frames())  # up to the answer
         return talk.answer
 
     @contextmanager

@@ -15,7 +15,7 @@ from engine.errors import EngineError
 EXECUTORS = ("ssh", "slurm")
 ORDER_SCHEMA = "engine/dispatch/order/v1"
 NO_FILES = {"teacher": (FIXTURE, NONE), "student": (), "data": (SYNTHETIC,)}
-OTHERS = ("teacher", "student", "data", "device", "teacher_device", "route", "sharding", "ahead")
+OTHERS = [each.name for each in fields(Plan) if each.name not in ("recipe", "allow_mirror")]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class Order:
         if self.project is not None and self.python is None:
             raise EngineError(
                 "--remote-project: found no --remote-python, expected both or neither"
+            )
+        if self.submit and self.executor != "slurm":
+            raise EngineError("--sbatch-option: found it, expected it with --executor slurm alone")
+        if "/" in (self.python or "") and not str(self.python).startswith(("/", "~/")):
+            raise EngineError(
+                f"--remote-python: found {self.python}, expected a name, or a path that begins "
+                "with / or ~/"
             )
 
     @property

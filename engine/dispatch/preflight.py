@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.dispatch.order import Order
+from engine.dispatch.project import Project
 from engine.distill.recipe import Recipe
 from engine.errors import EngineError
 
@@ -18,6 +19,7 @@ ENVIRONMENT = 8 << 30  # bytes of disk that one takes, with torch for CUDA
 RUN = 1 << 30  # bytes of disk at least; `distill` itself asks for what its checkpoints take
 OF_A_PARAMETER = 16  # bytes of memory: weight, gradient and two moments in float32
 GIB = 1 << 30
+OTHER_VERSION = "the project on the host is another; leave --remote-project out"
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,21 @@ def require(host: str, checks: list[Check]) -> None:
             )
 
 
-def look(order: Order, facts: Mapping[str, Any], size: int) -> list[Check]:
-    """What shows before anything is sent; `size` is how many bytes would be."""
+def look(order: Order, facts: Mapping[str, Any], project: Project | None) -> list[Check]:
+    """What shows before anything is sent; `project` is what would be."""
     return [
+        _system(facts["system"]),
         _python(facts["python"]),
         *_torch(order, facts),
         *_devices(order, facts),
-        _disk(order, facts, size),
+        _disk(order, facts, project),
         *(_path(name, each, order.host) for name, each in facts["paths"].items()),
         *_slurm(order, facts),
     ]
+
+
+def _system(found: str) -> Check:
+    return Check("system", found, "Linux", found == "Linux", "choose another host")
 
 
 def _python(found: str) -> Check:
@@ -76,8 +83,11 @@ def _devices(order: Order, facts: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("device", device if holds else "no GPU", device, holds, remedy)
 
 
-def _disk(order: Order, facts: Mapping[str, Any], size: int) -> Check:
-    needed = size + RUN + (ENVIRONMENT if order.python is None else 0)
+def _disk(order: Order, facts: Mapping[str, Any], project: Project | None) -> Check:
+    needed = RUN
+    if project is not None:
+        made = order.python or project.environment(facts["python"]) in facts["environments"]
+        needed += project.size + (0 if made else ENVIRONMENT)
     if not facts["writable"]:
         return Check("folder", f"{facts['folder']} not writable", "it", False, "choose --folder")
     found, expected = f"{facts['free'] / GIB:.1f} GiB free", f"{needed / GIB:.1f} GiB"
@@ -112,16 +122,22 @@ def judge(order: Order, facts: Mapping[str, Any], done: Mapping[str, Any]) -> di
     if done["code"]:
         said = done["err"].strip().splitlines() or [f"distill: found exit code {done['code']}"]
         raise EngineError(f"{order.host}: {said[-1].removeprefix('error: ')}")
-    found: dict[str, Any] = json.loads(done["out"])
-    require(order.host, [_complete(found), _teacher(order, found), *_memory(order, facts, found)])
+    try:
+        found: dict[str, Any] = json.loads(done["out"])
+        checks = [_complete(found), _teacher(order, found), *_memory(order, facts, found)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"{order.host}: project: found no account of the run by its `distill --dry-run` "
+            f"({error!r}), expected one as this version's: {OTHER_VERSION}"
+        ) from error
+    require(order.host, checks)
     return found
 
 
 def _complete(found: Mapping[str, Any]) -> Check:
     missing = {each.name for each in fields(Recipe)} - set(found["plan"]["recipe"])
     named = ", ".join(sorted(missing)) or "all"
-    remedy = "the project on the host is another version; leave --remote-project out"
-    return Check("recipe", f"without {named}", "every hyperparameter", not missing, remedy)
+    return Check("recipe", f"without {named}", "every hyperparameter", not missing, OTHER_VERSION)
 
 
 def _teacher(order: Order, found: Mapping[str, Any]) -> Check:

@@ -45,10 +45,10 @@ class Project:
         """Of all files: the same contents are the same project."""
         return _digest((each.name, each.sha256) for each in self.files)
 
-    @property
-    def environment(self) -> str:
-        """Of the files that an environment is made of."""
-        return _digest((f.name, f.sha256) for f in self.files if f.name in OF_ENVIRONMENT)
+    def environment(self, python: str) -> str:
+        """The name of one: of the files that it is made of, and the version of Python."""
+        files = ((f.name, f.sha256) for f in self.files if f.name in OF_ENVIRONMENT)
+        return f"{_digest(files):.16}-{python}"
 
     @property
     def size(self) -> int:

@@ -5,16 +5,17 @@ Knows the order of things; how each is done is other modules'.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.dispatch.host import Host
-from engine.dispatch.order import Order
+from engine.dispatch.order import Order, flag
 from engine.dispatch.preflight import judge, look, require
 from engine.dispatch.project import EXTRAS, Project
 from engine.errors import EngineError
 
 Tell = Callable[[str], None]
+NO_DEVICE = {"device": "cpu", "teacher_device": "cpu", "route": "auto"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def send(order: Order, host: Host, project: Project | None, tell: Tell) -> Sent:
         paths=order.paths,
         commands=["sbatch", "squeue"],
     )
-    checks = look(order, facts, project.size if project else 0)
+    checks = look(order, facts, project)
     for each in checks:
         tell(str(each))
     require(order.host, checks)
@@ -45,11 +46,15 @@ def send(order: Order, host: Host, project: Project | None, tell: Tell) -> Sent:
     there = already(order, facts["job"], facts["order"])
     if there is not None:
         return there
-    place = order.project or sync(order, host, project, tell)
-    python = order.python or make_environment(order, host, project, place, tell)
+    if project is None:
+        python, place = str(order.python), str(order.project)  # which an order has together
+    else:
+        place = sync(order, host, project, tell)
+        own = project.environment(facts["python"])
+        python = order.python or make_environment(order, host, own, place, tell)
     found = dry_run(order, host, facts, python, place)
     manifest = describe(order, python, place, project, facts, found)
-    started = host.ask(
+    answer = host.ask(
         "start",
         run=order.run,
         order=manifest,
@@ -57,9 +62,8 @@ def send(order: Order, host: Host, project: Project | None, tell: Tell) -> Sent:
         submit=order.starter(),
         again=order.plan is None,
     )
-    if not started.pop("started"):  # somebody was quicker
-        return Sent(False, order.run, started, manifest)
-    return Sent(True, order.run, started, manifest)
+    require_same(order, answer["order"])  # as somebody may have been quicker
+    return Sent(answer["started"], order.run, answer["job"], answer["order"])
 
 
 def already(order: Order, job: dict[str, Any], before: dict[str, Any] | None) -> Sent | None:
@@ -67,13 +71,7 @@ def already(order: Order, job: dict[str, Any], before: dict[str, Any] | None) ->
     over = job["state"] in ("died", "ended") and job.get("code") != 0
     if job["state"] == "none" or before is None or (order.plan is None and over):
         return None
-    if order.plan is not None:
-        differing = differences(asdict(order.plan), before["plan"])
-        if differing:
-            raise EngineError(
-                f"{order.host}: {order.run}: found another run there ({differing[0]}), expected a "
-                "new folder: choose another --out"
-            )
+    require_same(order, before)
     if over:
         how = f"ended with {job['code']}" if "code" in job else "died"
         raise EngineError(
@@ -81,6 +79,16 @@ def already(order: Order, job: dict[str, Any], before: dict[str, Any] | None) ->
             f"--resume {order.run}, or another --out; {order.run}/job/log says more"
         )
     return Sent(False, order.run, job, before)
+
+
+def require_same(order: Order, before: dict[str, Any]) -> None:
+    """Refuse to take another plan's run for this one's."""
+    differing = differences(asdict(order.plan), before["plan"]) if order.plan else []
+    if differing:
+        raise EngineError(
+            f"{order.host}: {order.run}: found another run there ({differing[0]}), expected a "
+            "new folder: choose another --out"
+        )
 
 
 def differences(now: dict[str, Any], before: dict[str, Any], path: str = "") -> list[str]:
@@ -95,9 +103,8 @@ def differences(now: dict[str, Any], before: dict[str, Any], path: str = "") -> 
     return found
 
 
-def sync(order: Order, host: Host, project: Project | None, tell: Tell) -> str:
+def sync(order: Order, host: Host, project: Project, tell: Tell) -> str:
     """The folder of the project on the host, with every file as it is here."""
-    project = required(project)
     place = f"{order.folder}/projects/{project.digest[:16]}"
     files = [[each.name, each.sha256, each.size] for each in project.files]
     missing = host.ask("keep", project=place, files=files)
@@ -110,39 +117,30 @@ def sync(order: Order, host: Host, project: Project | None, tell: Tell) -> str:
     return place
 
 
-def make_environment(
-    order: Order, host: Host, project: Project | None, place: str, tell: Tell
-) -> str:
-    """The Python of an environment for this project, made on the host if none is there."""
-    folder = f"{order.folder}/environments/{required(project).environment[:16]}"
+def make_environment(order: Order, host: Host, name: str, place: str, tell: Tell) -> str:
+    """The Python of that environment, made of the project at `place` if it is not there."""
+    folder = f"{order.folder}/environments/{name}"
     python = f"{folder}/bin/python"
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     install += ["--constraint", f"{place}/constraints.txt", f"{place}[{EXTRAS}]"]
     steps = [[host.python, "-m", "venv", "--clear", folder], install]
-    made = host.ask("environment", place=folder, steps=steps, project=place, said=tell)
-    tell(f"ok  environment {folder}: {'made now' if made else 'was there'}")
+    with host.talk("environment", place=folder, steps=steps, project=place) as talk:
+        for frame in talk.frames():
+            tell(f"{host}: {frame['said']}")
+    tell(f"ok  environment {folder}: {'made now' if talk.answer else 'was there'}")
     return python
-
-
-def required(project: Project | None) -> Project:
-    """The project that is here, where none is named that is on the host."""
-    if project is None:
-        raise EngineError("project: found none here, expected one to send, or --remote-project")
-    return project
 
 
 def dry_run(
     order: Order, host: Host, facts: dict[str, Any], python: str, place: str
 ) -> dict[str, Any]:
     """What the run says of itself on the host; a node to log in to need not have the device."""
-    seen = order
-    if order.executor == "slurm" and order.plan is not None:
-        own: dict[str, Any] = {"device": "cpu", "teacher_device": "cpu", "route": "auto"}
-        seen = replace(order, plan=replace(order.plan, **own))
-    command = [python, "-m", "engine", *seen.arguments(), "--dry-run", "--json"]
+    instead = NO_DEVICE if order.executor == "slurm" else {}
+    flags = [part for name, value in instead.items() for part in (flag(name), value)]
+    command = [python, "-m", "engine", *order.arguments(), *flags, "--dry-run", "--json"]
     found = judge(order, facts, host.ask("check", command=command, cwd=place))
-    if order.plan is not None and seen is not order:
-        found["plan"] |= {name: getattr(order.plan, name) for name in own}
+    plan = asdict(order.plan) if order.plan else (facts["order"] or found)["plan"]
+    found["plan"] |= {name: plan[name] for name in instead}
     return found
 
 

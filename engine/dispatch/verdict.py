@@ -4,6 +4,7 @@ Knows a command line and a variable of the environment; knows nothing of contrac
 the engine's. The run is told to the falsifier by the variable.
 """
 
+import json
 import os
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from engine.safetensors import read_json
 CONTRACT = "contracts/distill-train-v1.yaml"
 TEST = "falsifiers/test_distill_train.py::test_a_large_students_best_held_out_loss"
 VARIABLE = "DISTILL_V2_RUN_PATH"
+STATUS = "from tollens.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,21 @@ def judge(claim: Claim, run: Path) -> Verdict:
             f"{claim.contract}: found no verdict but {lines[-1]!r} (exit code {done.returncode}), "
             f"expected one: in {claim.root}, {claim.line(run)}"
         )
-    return Verdict(tuple(read_json(claim.results)["predicate"]["results"]))
+    judged = read_json(claim.results)["predicate"]["results"]
+    return Verdict((*judged, *_unjudged(claim, {each["falsifier"] for each in judged})))
+
+
+def _unjudged(claim: Claim, judged: set[str]) -> Iterator[dict[str, Any]]:
+    """The contract's falsifiers that no test said anything of, where all were to be asked."""
+    if claim.tests:
+        return
+    command = [sys.executable, "-c", STATUS, "status", str(claim.contract), "--format", "json"]
+    done = subprocess.run(command, cwd=claim.root, capture_output=True, text=True)
+    if done.returncode:
+        raise EngineError(f"{claim.contract}: found {done.stderr.strip()}, expected its falsifiers")
+    for each in json.loads(done.stdout)["contracts"][0]["falsifiers"]:
+        if each["id"] not in judged:
+            yield {"falsifier": each["id"], "verdict": "NOT_RUN", "level": "none", "measures": {}}
 
 
 def _written(path: Path) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from contextlib import contextmanager
+from typing import Iterator  # noqa: UP035  # Python 3.8
 
 PIECE = 1 << 20  # bytes
 
@@ -21,6 +24,15 @@ def put(path: str, data: bytes) -> None:
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """One process at a time, by a file that stays; its end frees it."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def read(path: str) -> str:

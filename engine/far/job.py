@@ -3,7 +3,7 @@
     RUN/job/dispatch.json   what was ordered       RUN/job/pid, slurm   what it is known by
     RUN/job/start.sh        what was started       RUN/job/log, exit    what it said, how it ended
 
-The folder `job` is the lock: who makes it starts the run, and nobody else does.
+Whoever has the lock RUN/.start.lock and finds no order there starts the run, and nobody else does.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
-from typing import Any
+from typing import Any, Callable  # noqa: UP035  # Python 3.8
 
-from engine.far.files import put, read
+from engine.far.files import locked, put, read
 from engine.far.frames import Refused
 
 PATIENCE = 30.0  # seconds from the folder to the process
-QUEUED = ("pending", "configuring", "running", "suspended", "completing")
+ENDED = (  # Slurm's words; what else it says of a job is one that may go on
+    *("boot_fail", "cancelled", "completed", "deadline", "failed", "node_fail", "out_of_memory"),
+    *("preempted", "revoked", "timeout"),
+)
 
 
 def start(
@@ -27,24 +31,29 @@ def start(
 ) -> dict[str, Any]:
     """Start `script` by the command `submit`, or find that there is a job; never two.
 
-    `again` lets a run go on whose job is over; what is left of that is kept beside.
+    `again` lets a run go on whose job failed or died; what is left of that is kept beside. Answers
+    with the order that counts, which may be somebody else's.
     """
-    job = os.path.join(run, "job")
-    os.makedirs(run, exist_ok=True)
-    if again and state_of(run)["state"] in ("ended", "died"):
+    with locked(os.path.join(run, ".start.lock")):
+        started = _start(os.path.join(run, "job"), order, script, submit, again)
+        return {"started": started, "job": state_of(run), "order": order_of(run)}
+
+
+def _start(job: str, order: dict[str, Any], script: str, submit: list[str], again: bool) -> bool:
+    before = state_of(os.path.dirname(job))
+    if again and before["state"] in ("ended", "died") and before.get("code") != 0:
         os.rename(job, f"{job}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+    ordered = os.path.join(job, "dispatch.json")
+    if os.path.exists(ordered):
+        return False
     try:
-        os.mkdir(job)
-    except FileExistsError:
-        return {"started": False, **state_of(run)}
-    try:
-        put(os.path.join(job, "dispatch.json"), json.dumps(order, indent=2).encode() + b"\n")
+        put(ordered, json.dumps(order, indent=2).encode() + b"\n")
         put(os.path.join(job, "start.sh"), script.encode())
         _launch(job, [*submit, os.path.join(job, "start.sh")])
     except BaseException:
         shutil.rmtree(job, ignore_errors=True)
         raise
-    return {"started": True, **state_of(run)}
+    return True
 
 
 def _launch(job: str, command: list[str]) -> None:
@@ -53,13 +62,24 @@ def _launch(job: str, command: list[str]) -> None:
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip()
             raise Refused(f"sbatch: found {said}, expected it to take the job")
-        put(os.path.join(job, "slurm"), done.stdout.split(b";")[0].strip() + b"\n")
+        number = done.stdout.decode().split(";")[0].strip()
+        _note(job, "slurm", number, lambda: subprocess.call(["scancel", number]))
         return
     with open(os.path.join(job, "log"), "wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    put(os.path.join(job, "pid"), f"{process.pid} {_born(process.pid)}\n".encode())
+    known = f"{process.pid} {_born(process.pid)}"
+    _note(job, "pid", known, lambda: os.killpg(process.pid, signal.SIGKILL))
+
+
+def _note(job: str, name: str, known: str, end: Callable[[], object]) -> None:
+    """Write what the job is known by; one that nobody could find again is ended."""
+    try:
+        put(os.path.join(job, name), f"{known}\n".encode())
+    except BaseException:
+        end()
+        raise
 
 
 def state_of(run: str) -> dict[str, Any]:
@@ -77,8 +97,9 @@ def state_of(run: str) -> dict[str, Any]:
 
 
 def order_of(run: str) -> dict[str, Any] | None:
-    """What was ordered of the run, if anything."""
-    text = read(os.path.join(run, "job", "dispatch.json"))
+    """What was ordered of the run, or what it says itself, if anything."""
+    orders = (read(os.path.join(run, name, "dispatch.json")) for name in ("job", ""))
+    text = next(filter(None, orders), None)
     return json.loads(text) if text else None
 
 
@@ -87,7 +108,7 @@ def _begins(job: str) -> str:
 
 
 def _lives(process: list[str]) -> str:
-    return "running" if _born(int(process[0])) == process[1] else ""
+    return "running" if _born(int(process[0])) == process[1] != "-" else ""
 
 
 def _born(pid: int) -> str:
@@ -105,4 +126,4 @@ def _queued(number: str) -> str:
     if done.returncode and b"Invalid job id" not in done.stderr:
         return "unknown"
     said = done.stdout.decode().strip().lower()
-    return said if said in QUEUED else ""
+    return "" if said in ENDED else said

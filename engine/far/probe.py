@@ -27,8 +27,10 @@ def probe(folder: str, run: str, paths: dict[str, str], commands: list[str]) -> 
         "cuda": any(map(os.path.exists, DEVICES)),
         "free": shutil.disk_usage(near).free,
         "memory": memory(),
+        "system": platform.system(),
         "writable": os.access(near, os.W_OK),
         "paths": {name: look(resolve(path, folder)) for name, path in paths.items()},
+        "environments": ready(os.path.join(base, "environments")),
         "commands": [name for name in commands if shutil.which(name)],
         "job": state_of(place),
         "order": order_of(place),
@@ -41,6 +43,12 @@ def resolve(path: str, folder: str) -> str:
     return os.path.normpath(
         os.path.join(home, os.path.expanduser(folder), os.path.expanduser(path))
     )
+
+
+def ready(folder: str) -> list[str]:
+    """The environments that were made there to the end."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [each for each in names if os.path.exists(os.path.join(folder, each, ".ready"))]
 
 
 def look(path: str) -> dict[str, str]:

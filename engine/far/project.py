@@ -5,16 +5,14 @@ Each version of the project has a folder of its own, so that a run is never chan
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import os
 import shlex
-import shutil
 import subprocess
 from typing import Any
 
-from engine.far.files import put, sha256, tail
+from engine.far.files import locked, put, sha256, tail
 from engine.far.frames import Refused, hear, say
 
 
@@ -56,9 +54,7 @@ def environment(place: str, steps: list[list[str]], project: str) -> bool:
 
     The kernels that it compiled go to the project's folder, from which the run is started.
     """
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    with open(f"{place}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(f"{place}.lock"):
         ready = os.path.join(place, ".ready")
         made = not os.path.exists(ready)
         for step in steps if made else ():
@@ -66,9 +62,12 @@ def environment(place: str, steps: list[list[str]], project: str) -> bool:
             _do(step, f"{place}.log")
         if made:
             put(ready, b"")
-    pattern = os.path.join(place, "lib/python3*/site-packages/engine/_kernels*.so")
-    for kernels in glob.glob(pattern):
-        shutil.copy2(kernels, os.path.join(project, "engine"))
+        pattern = os.path.join(place, "lib/python3*/site-packages/engine/_kernels*.so")
+        for kernels in glob.glob(pattern):
+            own = os.path.join(project, "engine", os.path.basename(kernels))
+            if sha256(own) != sha256(kernels):
+                with open(kernels, "rb") as file:
+                    put(own, file.read())  # a rename: a run that has the old ones keeps them
     return made
 
 

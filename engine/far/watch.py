@@ -25,8 +25,8 @@ def follow(run: str, offset: int, digest: str) -> dict[str, Any]:
     checkpoint, it begins at 0 again.
     """
     run = os.path.expanduser(run)
-    if not os.path.isdir(run):
-        raise Refused(f"{run}: found no such folder, expected a run")
+    if not any(os.path.exists(os.path.join(run, name)) for name in ("dispatch.json", "job")):
+        raise Refused(f"{run}: found no dispatch.json and no job in it, expected a run")
     path, looked = os.path.join(run, "metrics.jsonl"), -BEAT
     if _digest(path, offset) != digest:
         offset = 0

@@ -174,14 +174,14 @@ def an_environment_for_each_run(plant):
 
 
 def a_second_dispatch_starts_again(plant):
-    """Whether the run is there is not looked at, and its folder is no lock."""
+    """Whether the run is there is not looked at, nor whether its order is."""
     plant("engine.dispatch.send.already", lambda already: lambda *given: None)
-    there(plant, "job.py", "os.mkdir(job)", "os.makedirs(job, exist_ok=True)")
+    there(plant, "job.py", "if os.path.exists(ordered):", "if False:")
 
 
 def two_at_once_both_start(plant):
-    """The folder of the job is no lock: who looked before it was there starts too."""
-    there(plant, "job.py", "os.mkdir(job)", "os.makedirs(job, exist_ok=True)")
+    """An order that is there holds nobody back: who looked before it was there starts too."""
+    there(plant, "job.py", "if os.path.exists(ordered):", "if False:")
 
 
 def job_in_the_session_of_ssh(plant):

@@ -269,6 +269,57 @@ def pipeline_without_validate(plant):
     write_into(plant, "docs/ci/gitlab.yml", "make validate", "make verify")
 
 
+def workflow_without_validate(plant):
+    """The workflow checks contracts and runs no falsifier."""
+    write_into(plant, "docs/ci/github.yml", "run: make validate", "run: make lint")
+
+
+def workflow_report_unwritten(plant):
+    """The workflow writes no page."""
+    write_into(plant, "docs/ci/github.yml", ".venv/bin/tollens report -o report.html\n", "\n")
+
+
+def workflow_report_dropped(plant):
+    """The workflow uploads another file than the page."""
+    write_into(plant, "docs/ci/github.yml", "path: report.html", "path: dist")
+
+
+def workflow_report_of_successes(plant):
+    """Where a falsifier fails, nobody gets the page."""
+    old = "        if: always()\n        with:\n          name: tollens-report"
+    write_into(plant, "docs/ci/github.yml", old, old.replace("        if: always()\n", ""))
+
+
+def workflow_summary_dropped(plant):
+    """What changed is written into a file that goes with the machine."""
+    write_into(plant, "docs/ci/github.yml", '>> "$GITHUB_STEP_SUMMARY"', "> summary.md")
+
+
+def workflow_sarif_dropped(plant):
+    """The SARIF log is written and not uploaded."""
+    write_into(plant, "docs/ci/github.yml", "sarif_file: tollens.sarif", "sarif_file: other.sarif")
+
+
+def pipeline_report_unwritten(plant):
+    """The pipeline writes no page."""
+    write_into(plant, "docs/ci/gitlab.yml", "    - .venv/bin/tollens report -o report.html\n", "")
+
+
+def pipeline_report_dropped(plant):
+    """The pipeline does not keep the page."""
+    write_into(plant, "docs/ci/gitlab.yml", "      - report.html\n", "")
+
+
+def pipeline_summary_dropped(plant):
+    """The pipeline does not keep what changed."""
+    write_into(plant, "docs/ci/gitlab.yml", "      - summary.md\n", "")
+
+
+def pipeline_keeps_successes(plant):
+    """Where a falsifier fails, nothing is kept."""
+    write_into(plant, "docs/ci/gitlab.yml", "when: always", "when: on_success")
+
+
 def write_into(plant, path, old, new):
     """Show `new` for `old` in the text of one file."""
 

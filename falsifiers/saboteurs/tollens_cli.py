@@ -121,3 +121,12 @@ def cli_new_passes(plant):
         return written
 
     plant("tollens.scaffold.write_scaffold", hollow)
+
+
+def cli_modeline_unfollowed(plant):
+    """The first line may name a schema that is not there."""
+
+    def trusting(modeline):
+        return lambda loaded: (found := modeline(loaded)) and "not there" not in found[0] and found
+
+    plant("tollens.lint._modeline", trusting)

@@ -70,6 +70,60 @@ def report_best_first(plant):
     plant("tollens.review.review", fault)
 
 
+def report_status_of_the_record(plant):
+    """A contract has the status that its history ends with, though the evidence is stale."""
+
+    def recorded(view):
+        entries = view.loaded.contract.status_history
+        return replace(view, status=entries[-1].to) if entries else view
+
+    def fault(page):
+        def faulty(template, told, *rest):
+            contracts = tuple(map(recorded, told["review"].contracts))
+            told = {**told, "review": replace(told["review"], contracts=contracts)}
+            return page(template, told, *rest)
+
+        return faulty
+
+    plant("tollens.page._page", fault)
+
+
+def report_rule_left_out(plant):
+    """A falsifier is told without its rule."""
+
+    def fault(cut):
+        return lambda text, longest: "" if text.startswith("the rule of") else cut(text, longest)
+
+    plant("tollens.page.cut", fault)
+
+
+def report_survivor_in_green(plant):
+    """A saboteur that survived has its mark, and the colour of one that was killed."""
+
+    def fault(word_class):
+        return lambda word: "ok" if word == "survived" else word_class(word)
+
+    plant("tollens.page.word_class", fault)
+
+
+def report_cells_uncoloured(plant):
+    """The cells of the kill matrix have classes, and no colour."""
+
+    def fault(stylesheet):
+        return lambda: stylesheet().replace("background:var(--b,transparent);", "")
+
+    plant("tollens.page.stylesheet", fault)
+
+
+def report_reproduce_lines_left_out(plant):
+    """A large page tells all of the worst falsifiers, and of the others only that they are."""
+
+    def fault(teller):
+        return lambda review, detail: teller(review, replace(detail, whole=200))
+
+    plant("tollens.page._teller", fault)
+
+
 def report_timeline_reversed(plant):
     """The history runs backwards."""
 
@@ -167,6 +221,23 @@ def comment_version_too_low_untold(plant):
 def comment_stale_untold(plant):
     """Stale evidence is not told."""
     _without(plant, "tollens.since._alarms", lambda each: each.word.startswith("stale"))
+
+
+def comment_shuffled(plant):
+    """Each part of the comment has the line last that should be first."""
+    plant(
+        "tollens.since.Section",
+        lambda section: lambda title, lines: section(title, (*lines[1:], *lines[:1])),
+    )
+
+
+def comment_alarms_by_name(plant):
+    """What is loud comes by its name, and not by its weight."""
+
+    def fault(alarms):
+        return lambda review: sorted(alarms(review), key=lambda line: line.about)
+
+    plant("tollens.since._alarms", fault)
 
 
 def comment_base_ignored(plant):

@@ -1,4 +1,7 @@
-"""How far a run is and how quick, from the rows of its metrics; knows nothing of where they lie."""
+"""How far a run is and how quick, from the rows of its metrics, and the words for it.
+
+Knows nothing of where the rows lie.
+"""
 
 from collections import deque
 from collections.abc import Mapping
@@ -12,14 +15,13 @@ class Pace:
     """`step` of `steps`, the last `loss`, and the best held-out loss so far."""
 
     def __init__(self, steps: int | None = None) -> None:
-        self.steps, self.step, self.rows = steps, 0, 0
+        self.steps, self.step = steps, 0
         self.loss: float | None = None
         self.best: float | None = None
         self._times: deque[tuple[float, float]] = deque(maxlen=WINDOW)  # seconds and tokens
 
     def see(self, row: Mapping[str, Any]) -> str | None:
         """Take a row; a line to tell where it has a held-out loss."""
-        self.rows += 1
         self.step = row["step"]
         if "loss" in row:
             self.loss = row["loss"]
@@ -31,7 +33,7 @@ class Pace:
         parts = [f"held-out loss {held_out:.4f}"]
         parts += [f"agreement {row['agreement']:.1%}"] if "agreement" in row else []
         parts += [f"loss {self.loss:.4f}"] if self.loss is not None else []
-        return f"step {self.place}: {', '.join([*parts, *self.told()])}"
+        return f"step {self.place}: {', '.join(parts)}"
 
     @property
     def place(self) -> str:
