@@ -13,10 +13,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from falsifiers.harness_command import exit_code
 from falsifiers.ran import Ran
-from tollens import cli
 from tollens.rule_examples import CONTRACT, SAMPLE
-from tollens.scaffold import schema_for
+from tollens.scaffold import put_schema
 
 FOLDER = "adder"  # the project's, below the repository's root
 PYPROJECT = """\
@@ -45,11 +45,7 @@ class Adder:
             for name, value in environment.items():
                 patch.setenv(name, value)
             self._capsys.readouterr()
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as stop:
-                code = int(stop.code or 0)
+            code = exit_code()
             return Ran(code, *self._capsys.readouterr())
 
     def check(self, *arguments, **environment):
@@ -89,7 +85,7 @@ def recorded():
     for name, text in {**SAMPLE, "pyproject.toml": PYPROJECT, "calc/__init__.py": ""}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    schema_for(root / CONTRACT)  # puts it beside the contract
+    put_schema(root / CONTRACT)
     git(folder, "init", "--quiet")
     run_pytest(root, "--sabotage")
     git(folder, "add", "--all")

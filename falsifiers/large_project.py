@@ -16,7 +16,7 @@ from pathlib import Path
 from falsifiers.report_cases import HELD, KILLED, LIMITS, PICTURE, run_at
 from falsifiers.reviewed_project import Said, made
 from tollens.evidence import Attachment
-from tollens.lint import Inspection
+from tollens.inspection import Inspection
 from tollens.project import load_contracts
 from tollens.review import review
 from tollens.since import since

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from falsifiers.ran import Ran
-from tollens import cli
+from falsifiers.harness_command import tollens  # noqa: F401
 from tollens.rules import RULES
-from tollens.scaffold import schema_for
+from tollens.scaffold import put_schema
 
 FILES = {
     "pyproject.toml": """\
@@ -87,12 +86,12 @@ def recorded(tmp_path_factory):
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    schema_for(root / CONTRACT)  # puts it beside the contract
+    put_schema(root / CONTRACT)
     _git(root, "init", "-q")
     _commit(root)
-    command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--sabotage"]
+    run = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--sabotage"]
     environment = {key: value for key, value in os.environ.items() if key != "CI"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run(run, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     _commit(root)
     return root
@@ -116,21 +115,6 @@ def _commit(root):
     _git(root, "commit", "-qm", "state", "--allow-empty")
 
 
-@pytest.fixture
-def tollens(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tollens", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return run
-
-
 def _edit(path, old, new):
     text = Path(path).read_text()
     assert old in text, f"{old!r} is not in {path}"
@@ -138,8 +122,8 @@ def _edit(path, old, new):
 
 
 def _record():
-    command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--record=auto"]
-    subprocess.run(command, capture_output=True)
+    run = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--record=auto"]
+    subprocess.run(run, capture_output=True)
 
 
 def _refute(monkeypatch):
@@ -276,7 +260,7 @@ accepted:
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-001")
-def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypatch):
+def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypatch):  # noqa: F811
     silent, misplaced = [], []
     for name, (break_it, path, text, severity) in BREAKS.items():
         rule = name.split()[0]
@@ -308,7 +292,7 @@ def _is_at(finding, path, text, severity):
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-002")
-def test_a_sound_project_gives_no_finding(project, tollens, observe):
+def test_a_sound_project_gives_no_finding(project, tollens, observe):  # noqa: F811
     checked = tollens("check", "--format", "json")
     others = [tollens("verify"), tollens("verify", "--history"), tollens("status")]
     observe("findings", len(checked.json["findings"]))
@@ -332,7 +316,7 @@ def _move_evidence():
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-003")
-def test_what_is_altered_by_hand_does_not_verify(project, tollens, observe):
+def test_what_is_altered_by_hand_does_not_verify(project, tollens, observe):  # noqa: F811
     unnoticed = []
     for name, alter in ALTERATIONS.items():
         _git(project, "checkout", "-q", ".")
@@ -354,44 +338,82 @@ USES = [
     (["check", "--no-such-option"], 2),
     (["status", "absent.yaml"], 2),
     (["verify", "evidence"], 0),
-    (["verify", "absent"], 1),
+    (["verify", "evidence/calc-v1"], 0),
+    (["verify", "absent"], 2),
     (["verify", "calc"], 2),
+    (["verify", "evidence", "calc"], 2),
     (["explain", "F-CALC-001"], 0),
     (["explain", "GATE-CALC"], 0),
     (["explain", "stale"], 0),
     (["explain", "F-NOPE-001"], 2),
     (["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"], 0),
     (["diff", "HEAD:contracts/calc-v1.yaml", "absent.yaml"], 2),
+    (["graph", "loop"], 1),
     (["new", "Foo Bar", "--subject", "calc.add"], 2),
     (["import", "contracts/calc-v1.yaml"], 2),
-    (["import", "absent.yaml"], 1),
+    (["import", "absent.yaml"], 2),
     (["schema"], 0),
     (["schema", "evidence"], 0),
     (["schema", "nothing"], 2),
+    (["schema", "--format", "text"], 2),
     (["check", "--baseline", "absent.yaml"], 2),
     (["check", "--update"], 2),
     (["check", "--diff", "no-such-revision"], 2),
     (["explain", "--rules"], 0),
     (["explain"], 2),
     (["sign"], 2),
-    (["export", "absent.json"], 1),
+    (["export", "absent.json"], 2),
+    (["export", "evidence"], 2),
+    (["export", EVIDENCE, "--format", "text"], 2),
     (["nothing"], 2),
     (["--version"], 0),
+]
+# what cannot be read or written, and the path that the one line of the error names
+UNUSABLE = [
+    (["import", "prose-v1.yaml", "-o", "pyproject.toml/x-v1.yaml"], "pyproject.toml"),
+    (["check", "--baseline", "pyproject.toml/x.yaml", "--update"], "pyproject.toml"),
+    (["report", "-o", "pyproject.toml/x.html"], "pyproject.toml/x.html"),
+    (["diff", "HEAD:contracts/calc-v1.yaml", CONTRACT], "HEAD:contracts/calc-v1.yaml"),  # no git
 ]
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-004")
-def test_bad_usage_is_told_with_the_documented_exit_code(project, tollens, observe, tmp_path):
+def test_bad_usage_is_told_with_the_documented_exit_code(
+    project,
+    tollens,  # noqa: F811
+    observe,
+    tmp_path,
+    monkeypatch,
+):
+    Path("prose-v1.yaml").write_text(PROSE)
+    _write_loop()
     ran = {" ".join(arguments): (tollens(*arguments), code) for arguments, code in USES}
     wrong = {name: each.code for name, (each, code) in ran.items() if each.code != code}
-    told = [each.out + each.err for each, _ in ran.values()]
+    monkeypatch.setenv("PATH", "")
+    unusable = [(tollens(*arguments), name) for arguments, name in UNUSABLE]
+    unclear = [each for each in unusable if not _is_clear(*each)]
+    told = [each.out + each.err for each, _ in [*unusable, *ran.values()]]
+    assert not unclear, unclear
     observe("wrong_exits", len(wrong))
     observe("tracebacks", sum("Traceback" in text for text in told))
     observe("silent_failures", sum(not text.strip() for text in told))
+    observe("unclear_errors", len(unclear))
     (tmp_path / "lone-v1.yaml").write_text("id: [")
     alone = tollens("check", str(tmp_path / "lone-v1.yaml")).out
     observe("unnamed_files", int("lone-v1.yaml:1: error: yaml" not in alone))
     assert not wrong, wrong
+
+
+def _is_clear(ran, name):
+    return ran.code == 2 and f"{name}: " in ran.err and ran.err.count("\n") == 1
+
+
+def _write_loop():
+    """Two contracts that rest on each other, in a folder of their own."""
+    Path("loop").mkdir()
+    for name, other in ("a-v1", "b-v1"), ("b-v1", "a-v1"):
+        text = FILES[CONTRACT].replace("id: calc-v1", f"id: {name}\ndepends_on: [{other}]")
+        Path(f"loop/{name}.yaml").write_text(text.replace("CALC", name[0].upper() * 2))
 
 
 COMMANDS = {
@@ -407,11 +429,12 @@ COMMANDS = {
     "report": ["report"],
     "graph": ["graph"],
 }
+ALWAYS_JSON = ("schema", "export")
 UNWRAPPED = ("schema", "new", "explain", "export", "import")
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-005")
-def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):
+def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):  # noqa: F811
     helps = {name: tollens(name, "--help").out for name in COMMANDS}
     Path("prose-v1.yaml").write_text(PROSE)
     readable = [each for name, each in COMMANDS.items() if name not in UNWRAPPED]
@@ -426,7 +449,8 @@ def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):
     unparsable = [
         name
         for name, arguments in COMMANDS.items()
-        if not _parses(tollens(*arguments, "--format", "json").out)
+        for form in [[] if name in ALWAYS_JSON else ["--format", "json"]]
+        if not _parses(tollens(*arguments, *form).out)
     ]
     observe("unparsable_outputs", len(unparsable))
 
@@ -439,7 +463,7 @@ def _parses(text):
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-006")
-def test_a_new_contract_is_valid_and_refuted_until_it_measures(project, tollens, observe):
+def test_a_new_contract_is_valid_and_refuted_until_it_measures(project, tollens, observe):  # noqa: F811
     assert tollens("new", "other-v1", "--subject", "calc.add").code == 0
     written = [
         "contracts/other-v1.yaml",
@@ -448,8 +472,8 @@ def test_a_new_contract_is_valid_and_refuted_until_it_measures(project, tollens,
     ]
     findings = tollens("check", "--format", "json").json["findings"]
     rules = {each["rule"] for each in findings if each["path"] == written[0]}
-    command = [sys.executable, "-m", "pytest", "-q", "--contract", written[0], "--record=never"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    run = [sys.executable, "-m", "pytest", "-q", "--contract", written[0], "--record=never"]
+    done = subprocess.run(run, capture_output=True, text=True)
     texts = {path: f"mine: {Path(path).read_text()}" for path in written}
     for path, text in texts.items():
         Path(path).write_text(text)

@@ -277,7 +277,8 @@ def test_the_command_says_what_it_did_and_overwrites_nothing(project, monkeypatc
         (run("their/scale-v1.yaml", "--out", new), 0),
         (run("their/broken-v1.yaml"), 1),
         (run("their/empty-v1.yaml"), 1),
-        (run("their/absent-v1.yaml"), 1),
+        (run("their/absent-v1.yaml"), 2),
+        (run("their/scale-v1.yaml", "-o", "fresh/new-v1.yaml", "--subject", " "), 1),
         (run(new, "-o", "contracts/newer-v1.yaml"), 2),
         (run("their/scale-v1.yaml", "-o", "contracts/Bad_Name.yaml"), 2),
         (run(HERE, "-o", HERE, "--force"), 2),
@@ -295,7 +296,8 @@ def test_the_command_says_what_it_did_and_overwrites_nothing(project, monkeypatc
     written = {path.name for path in (project.root / "contracts").glob("*.yaml")}
     observe("wrong_exits", len(wrong))
     observe("overwritten_files", int(not untouched))
-    observe("unexpected_files", len(written ^ {"scale-v1.yaml", "new-v1.yaml"}))
+    refused = (project.root / "fresh").exists()
+    observe("unexpected_files", len(written ^ {"scale-v1.yaml", "new-v1.yaml"}) + refused)
     observe("unexpected_rules", len({each["rule"] for each in checked} ^ EXPECTED))
     observe("untold_keys", len(untold))
     observe("wide_lines", len(wide))

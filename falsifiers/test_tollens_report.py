@@ -319,7 +319,7 @@ WORST_FIRST = {  # the words of each part of the comment
     ),
     "Verdicts": ("FALSIFIED", "VACUOUS", "NOT_RUN", "BLOCKED", "CORROBORATED"),
     "Discharges": (
-        *("FALSIFIED", "OPEN", "PROPOSED", "BLOCKER_FIXTURE_ABSENT", "PARTIAL_ALGORITHM_LEVEL"),
+        *("FALSIFIED", "OPEN", "PROPOSED", "PARTIAL_ALGORITHM_LEVEL", "BLOCKER_FIXTURE_ABSENT"),
     ),
     "Claims": ("lower bar", "minor"),
     "Saboteurs": ("survived", "unproven", "killed"),

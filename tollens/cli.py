@@ -35,7 +35,7 @@ from tollens.cli_sign import export, sign
 from tollens.cli_status import status
 from tollens.contract import Falsifier, Loaded
 from tollens.errors import ContractError, ProjectError, TollensError
-from tollens.lint import Inspection
+from tollens.inspection import Inspection
 from tollens.project import find_project, load_contracts
 from tollens.rule_page import lines as example_lines
 from tollens.rule_page import page
@@ -163,7 +163,6 @@ def new(
 @app.command()
 def schema(
     kind: Annotated[str, typer.Argument(help="contract or evidence")] = "contract",
-    form: AsFormat = Format.JSON,
 ) -> None:
     """Print a JSON Schema (draft 2020-12), for editors and other programs.
 
@@ -198,6 +197,9 @@ def main() -> None:
         fail(f"tollens: {error}", 2)
     except TollensError as error:
         fail(f"tollens: {error}", 1)
+    except OSError as error:
+        where = error.filename or "tollens"
+        fail(f"tollens: {where}: {error.strerror}; expected to read or write there", 2)
 
 
 def _explain_rule(name: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from tollens import sarif
 from tollens.cli_options import Paths, given_contracts, print_json, print_lines
 from tollens.errors import ContractError, Finding, ProjectError, TollensError
 from tollens.fingerprints import Named, named
-from tollens.lint import Inspection, check
+from tollens.inspection import Inspection
+from tollens.lint import check
 from tollens.past import prefix, project_at
 from tollens.project import Project, read_contracts
 from tollens.workflow_commands import command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from tollens.cli_options import AsFormat, Format, print_json, print_lines
 from tollens.contract import Loaded, load, validate
 from tollens.difference import compare, given, needed
+from tollens.digests import git
 from tollens.errors import ProjectError
 from tollens.source import parse
 from tollens.wrapping import wrap
@@ -50,9 +50,7 @@ def _revision(name: str) -> Loaded:
     if Path(name).exists():
         return load(Path(name))
     revision, _, path = name.partition(":")
-    done = subprocess.run(
-        ["git", "show", f"{revision}:./{path}"], capture_output=True, text=True, check=False
-    )
-    if not path or done.returncode != 0:
+    text = git(Path.cwd(), "show", "--end-of-options", f"{revision}:./{path}") if path else None
+    if text is None:
         raise ProjectError(f"{name}: no such file, nor REVISION:PATH in git")
-    return validate(Path(path), parse(done.stdout, name))
+    return validate(Path(path), parse(text, name))

@@ -12,7 +12,7 @@ from tollens import graph_forms, unbound
 from tollens.cli_options import Paths, given_contracts, json_text, print_lines, write_text
 from tollens.graph import Graph
 from tollens.graph import graph as graph_of
-from tollens.lint import Inspection
+from tollens.inspection import Inspection
 from tollens.project import load_together
 
 

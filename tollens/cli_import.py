@@ -17,7 +17,7 @@ from tollens.errors import ContractError, ProjectError
 from tollens.evidence import write_atomically
 from tollens.importing import Imported, convert
 from tollens.project import Project, find_project
-from tollens.scaffold import refuse_existing, schema_for
+from tollens.scaffold import put_schema, refuse_existing, schema_for
 from tollens.source import parse, read_text
 from tollens.wrapping import wrap
 
@@ -66,6 +66,8 @@ def import_command(
 def _read(file: Path, project: Project) -> Foreign:
     """The contract in `file`. Raises ContractError where it is none in its own dialect."""
     shown = project.shown(file)
+    if not file.is_file():
+        raise ProjectError(f"{shown}: no such file; expected a contract in the {NAME} dialect")
     source = parse(read_text(file, shown), shown)
     if not is_foreign(source.data):
         raise ProjectError(f"{shown}: no contract in the {NAME} dialect; nothing was written")
@@ -91,13 +93,14 @@ def _stand_in(project: Project, file: Path, target: Path) -> str:
 
 def _write(project: Project, target: Path, imported: Imported) -> None:
     """Write what reads back as what was made, or raise ContractError and write nothing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    text, shown = imported.text(schema_for(target)), project.shown(target)
+    schema, shown = schema_for(target), project.shown(target)
+    text = imported.text(schema)
     source = parse(text, shown)
     validate(target, source)
     if source.data != imported.data:
         raise ProjectError(f"{shown}: would not read back as it was written; nothing was written")
     write_atomically(target, text.encode())
+    put_schema(target)
 
 
 def _as_json(imported: Imported) -> dict[str, Any]:

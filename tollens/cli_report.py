@@ -15,7 +15,7 @@ from rich.progress import track
 from tollens import unbound
 from tollens.cli_options import Paths, given_contracts, json_text, print_lines, write_text
 from tollens.contract import Loaded
-from tollens.lint import Inspection
+from tollens.inspection import Inspection
 from tollens.project import load_contracts
 from tollens.review import ContractView, FalsifierView, Review, review
 from tollens.revisions import fork

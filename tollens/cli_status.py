@@ -15,7 +15,7 @@ from tollens import unbound
 from tollens.cli_options import AsFormat, Format, Paths, given_contracts, print_json, print_lines
 from tollens.dialect import Foreign
 from tollens.errors import ProjectError, TollensError
-from tollens.lint import Inspection
+from tollens.inspection import Inspection
 from tollens.project import Contracts, Project, load_contracts
 from tollens.standing import Standing
 from tollens.verdicts import Discharge, Status, denominator
@@ -76,11 +76,12 @@ class Looked:
 
     def rest(self) -> set[Path]:
         """The contracts' own files, and those that their evidence has to be of."""
-        given = (*self.contracts.loaded, *self.foreign)
+        given = [each.path for each in self.contracts.loaded]
+        given += [each.path for each in self.foreign]
         days = map(self.inspection.today, self.contracts.loaded)
         read = {path for day in days for files in day.files.values() for path in files}
         root = self.inspection.project.root
-        return {*(each.path for each in given), *(root / path for path in read)}
+        return {*given, *(root / path for path in read)}
 
 
 def _look(paths: list[Path] | None) -> Looked:
@@ -106,7 +107,7 @@ def _view(project: Project, paths: list[Path] | None, last: frozenset[Path]) -> 
     try:
         looked = _look(paths)
         rest = looked.rest()
-    except TollensError as error:
+    except (TollensError, OSError) as error:  # a file may go while it is read
         told = [line for row in str(error).splitlines() for line in wrap(row, rest="  ")]
         return View([stamp, *told], 1, frozenset(last | _below(project)))
     standings = sorted(looked.standings, key=lambda each: list(Status).index(each.status))

@@ -54,7 +54,7 @@ def report_scale_turned(plant):
 
 def report_blocker_gone_untold(plant):
     """A need that is met by now is not noticed."""
-    plant("tollens.review._blocker_gone", lambda gone: lambda *args: False)
+    plant("tollens.inspection.Inspection.blocker_gone", lambda gone: lambda *args: False)
 
 
 def report_best_first(plant):
