@@ -63,6 +63,8 @@ def test_sarif_is_valid_and_says_what_the_findings_say(adder, observe):
     adder.edit(ODD, "", "id: [\n")
     expected += [place(each) for each in adder.check(ODD).findings]
     logs.append(adder.tollens("check", ODD, "--format", "sarif").json)
+    expected += [place(each) for each in with_baseline_beside(adder, "json").findings]
+    logs.append(with_baseline_beside(adder, "sarif").json)
     results = [each for log in logs for each in log["runs"][0]["results"]]
     said = {(*located(each), each["level"]) for each in results}
     print(said ^ set(expected))
@@ -78,8 +80,14 @@ def located(result):
     """Rule, file below the project and line of a SARIF result."""
     where = result["locations"][0]["physicalLocation"]
     path = unquote(where["artifactLocation"]["uri"], errors="strict")
-    inside = path.removeprefix(f"{adder_project.FOLDER}/")
-    return result["ruleId"], inside if inside != path else "?", where["region"]["startLine"]
+    inside = "?" if ".." in path else os.path.relpath(path, adder_project.FOLDER)
+    return result["ruleId"], inside, where["region"]["startLine"]
+
+
+def with_baseline_beside(adder, form):
+    """A run that finds something wrong in a file beside the project, in its repository."""
+    (adder.root.parent / "accepted.yaml").write_text("- a list\n")
+    return adder.tollens("check", "--baseline", "../accepted.yaml", "--format", form)
 
 
 HOSTILE = ["plain", "50%", "a,b:c", "%0A", "%2C%25", "two\nlines\r\nand::more", "key=value, x: y"]
@@ -105,7 +113,15 @@ def test_workflow_commands_are_read_as_they_were_meant(adder, observe):
     print(said ^ expected, misread)
     observe("misread", len(misread))
     observe("differing_annotations", len(said ^ expected))
-    observe("outside_the_repository", sum(not p["file"].startswith("adder/") for _, p, _ in parsed))
+    lines += with_baseline_beside(adder, "github").lines
+    named = {each[1]["file"] for each in map(workflow_runner.parse, lines) if each}
+    observe("outside_the_repository", len(named - committed_or_not(adder)))
+
+
+def committed_or_not(adder):
+    """Every file of the repository, by its path from there."""
+    top = adder.root.parent
+    return {path.relative_to(top).as_posix() for path in top.rglob("*")}
 
 
 def _is_read(finding, text):
@@ -288,22 +304,24 @@ def test_diff_shows_what_the_revision_did_not_have(adder, observe, monkeypatch):
     adder.edit(CONTRACT, "# yaml-", "# Yaml-")
     adder.edit("calc/add.py", "a + b", "b + a")
     adder.edit(".gitattributes", "", "contracts export-ignore\n")
+    adder.edit(TEST, "F-ADDER-002", "F-ADDER-009")  # is found in the file that a link points to
     (adder.root / TEST).rename(adder.root / "falsifiers/linked.py")
     (adder.root / TEST).symlink_to("linked.py")
     adder.commit()
     old = rules_of(adder.check())
+    before = left_by_git(adder)
     unchanged = adder.check("--diff", "HEAD")
+    changed = before ^ left_by_git(adder)
     adder.edit("falsifiers/saboteurs/idle.py", "", 'def idle(plant):\n    "Idle."\n')
     adder.edit(CONTRACT, "\nid:", "\n# a line more\nid:")
     adder.edit("calc/add.py", "b + a", "b + a + 0")
-    before = left_by_git(adder)
     ran = adder.check("--diff", "HEAD")
     first = adder.git("rev-list", "--max-parents=0", "HEAD").strip()
     observe("repeated_findings", len(unchanged.findings) + unchanged.code)
     observe("differing_new", int(rules_of(ran) != ["unused-saboteur"] or ran.code != 0))
     observe("differing_since_the_first", len(rules_of(adder.check("--diff", first))) - len(old) - 1)
     observe("unknown_revisions_taken", sum(adder.check("--diff", r).code != 2 for r in UNKNOWN))
-    observe("changed_files", len(before ^ left_by_git(adder)))
+    observe("changed_files", len(changed))
     shutil.copytree(adder.root, adder.root.with_name("later"))
     monkeypatch.chdir(adder.root.with_name("later"))
     shown = rules_of(adder.check("--diff", "HEAD"))

@@ -30,7 +30,7 @@ LAYERS = {
         "errors",
         "source bounds fingerprints rule_examples workflow_commands",
         "dialect",
-        "contract rule_page splice sarif unbound",
+        "contract rule_page splice sarif unbound yaml_writer",
         "project difference needs outcomes importing",
         "bindings cli_options scaffold observing",
         "digests",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def _link(folder: Path, path: Path, target: str) -> None:
         path.symlink_to(target)
 
 
-def prefix(root: Path) -> str:
-    """The way from the repository's root to the project's: `sub/`, or nothing."""
-    return git(root, "rev-parse", "--show-prefix") or ""
+def in_repository(root: Path) -> Callable[[str], str]:
+    """From a path that is relative to the project's root to the one that CI shows.
+
+    That is relative to the repository's root; what lies outside of it keeps its absolute path.
+    """
+    top = git(root, "rev-parse", "--show-toplevel") or str(root)
+
+    def shown(path: str) -> str:
+        whole = os.path.normpath(root / path)
+        inside = Path(whole).is_relative_to(top)
+        return Path(os.path.relpath(whole, top) if inside else whole).as_posix()
+
+    return shown

@@ -20,17 +20,17 @@ def sarif_line_lost(plant):
 
 
 def sarif_rule_of_another(plant):
-    """A result's index is that of the next rule."""
+    """A result's index is that of the rule before."""
 
-    def next_rule(result):
-        return lambda *args: (made := result(*args)) | {"ruleIndex": made["ruleIndex"] + 1}
+    def rule_before(result):
+        return lambda *args: (made := result(*args)) | {"ruleIndex": made["ruleIndex"] - 1}
 
-    plant("tollens.sarif._result", next_rule)
+    plant("tollens.sarif._result", rule_before)
 
 
 def sarif_path_unescaped(plant):
     """A path is written as it is, where a URI is due."""
-    plant("tollens.sarif._artifact", lambda _: lambda path, prefix: _uri(prefix + path))
+    plant("tollens.sarif._artifact", lambda _: _uri)
 
 
 def _uri(path):
@@ -72,7 +72,12 @@ def github_percent_unescaped(plant):
 
 def github_path_of_project(plant):
     """A file is named from the project's root, also where that lies below the repository's."""
-    plant("tollens.past.prefix", lambda _: lambda root: "")
+    plant("tollens.past.in_repository", lambda _: lambda root: str)
+
+
+def github_path_glued(plant):
+    """The way to the project is put before any path, also of a file beside the project."""
+    plant("tollens.past.in_repository", lambda _: lambda root: lambda path: f"{root.name}/{path}")
 
 
 def fingerprint_of_the_line(plant):
