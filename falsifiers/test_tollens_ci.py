@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote
@@ -24,8 +25,9 @@ import typer
 from falsifiers import adder_project, published, sarif_oracle, workflow_runner
 from falsifiers.sample_project import SampleProject, wrong
 from falsifiers.sample_tests import MARKS, bound_test
-from tollens import cli
-from tollens.errors import Finding
+from tollens import baseline, cli
+from tollens.errors import ContractError, Finding
+from tollens.fingerprints import named
 from tollens.rule_examples import EXAMPLES
 from tollens.rules import RULES
 from tollens.workflow_commands import command
@@ -114,8 +116,8 @@ def test_workflow_commands_are_read_as_they_were_meant(adder, observe):
     observe("misread", len(misread))
     observe("differing_annotations", len(said ^ expected))
     lines += with_baseline_beside(adder, "github").lines
-    named = {each[1]["file"] for each in map(workflow_runner.parse, lines) if each}
-    observe("outside_the_repository", len(named - committed_or_not(adder)))
+    files = {each[1]["file"] for each in map(workflow_runner.parse, lines) if each}
+    observe("outside_the_repository", len(files - committed_or_not(adder)))
 
 
 def committed_or_not(adder):
@@ -294,6 +296,22 @@ def test_a_bad_baseline_is_a_finding_at_its_line(adder, observe):
     print(unnoticed)
     observe("unnoticed", len(unnoticed))
     observe("tried", len(BAD_BASELINES))
+    observe("misread_when_started", len([each for each in TEXTS if not is_kept(adder, each)]))
+
+
+TEXTS = ["1e-6", "0o17", "no", "12:30", "1_000", "=", "2026-01-01", "a: b", "é", "x" * 200]
+
+
+def is_kept(adder, text):
+    """Whether a new baseline is read again, with what was found as it was."""
+    finding = Finding("stale", text, 1, text)
+    baseline.start(adder.root / FILE, named([finding]), date(2026, 1, 2))
+    try:
+        [entry] = baseline.read_baseline(adder.root / FILE, FILE).entries
+    except ContractError as error:
+        print(error)
+        return False
+    return (entry.path, entry.found, entry.expires) == (text, text, date(2026, 4, 2))
 
 
 # Against a revision.

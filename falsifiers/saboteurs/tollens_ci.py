@@ -4,6 +4,8 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 
+import yaml
+
 
 def sarif_line_lost(plant):
     """Every result points at the first line."""
@@ -360,3 +362,8 @@ def junit_of_the_first_falsifier(plant):
             lambda self, trial: original(self, trial) if trial.falsifier != "F-BROKEN" else iter(())
         ),
     )
+
+
+def baseline_of_an_older_yaml(plant):
+    """A baseline is written for readers of YAML 1.1, to which other texts are numbers."""
+    plant("tollens.yaml_writer.dump", lambda _: lambda data: yaml.safe_dump(data, sort_keys=False))

@@ -86,3 +86,24 @@ def watch_clears_the_screen(plant):
 def watch_crops_in_silence(plant):
     """What a screen cannot hold is left out without a word."""
     plant("tollens.watching.fitted", lambda fitted: lambda lines, height: lines[:height])
+
+
+def watch_sees_no_folders(plant):
+    """What comes and goes in folders below the contracts' is not looked for."""
+    plant(
+        "tollens.cli_status._below",
+        lambda below: lambda project: {p for p in below(project) if "more" not in p.parts},
+    )
+
+
+def watch_digests_twice(plant):
+    """What a contract's evidence has to be of is found out again, whenever it is asked for."""
+
+    def fault(today):
+        def faulty(inspection, loaded):
+            inspection._today.clear()
+            return today(inspection, loaded)
+
+        return faulty
+
+    plant("tollens.inspection.Inspection.today", fault)
