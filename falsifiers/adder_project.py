@@ -6,6 +6,7 @@ It is recorded once in a process, by another one, so that no planted fault has a
 
 import atexit
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,31 @@ class Adder:
     def check(self, *arguments, **environment):
         return self.tollens("check", *arguments, "--format", "json", **environment)
 
+    def differing(self, rule, example):
+        """How what is found after an example was done differs from what the example says."""
+        self.reset()
+        found = [each for each in self._tried(example) if each["rule"] == rule]
+        places = [self._place(*each) for each in zip(found, example.lines, strict=False)]
+        right = [(example.path, True, example.severity)] * len(example.lines)
+        return [] if places == right and len(found) == len(right) else [(rule, found)]
+
+    def _tried(self, example):
+        """The findings of `check` after what the example says was done."""
+        if example.edits:
+            self.edit(example.edits, example.old, example.new)
+        if example.then:
+            paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+            kept = {**os.environ, "PATH": paths}
+            subprocess.run(example.then, shell=True, cwd=self.root, capture_output=True, env=kept)
+        before, _, after = example.check.partition("tollens check")
+        environment = dict(pair.split("=", 1) for pair in shlex.split(before))
+        return self.check(*shlex.split(after), **environment).findings
+
+    def _place(self, finding, text):
+        line = (self.root / finding["path"]).read_text().splitlines()[finding["line"] - 1]
+        told = finding["found"] and finding["hint"] is not None
+        return finding["path"], bool(text in line and told), finding["severity"]
+
     def edit(self, path, old, new):
         """Replace a text that must be there, once; a new file if there is none to replace."""
         file = self.root / path
@@ -69,6 +95,11 @@ class Adder:
     def reset(self):
         self.git("checkout", "--quiet", ".")
         self.git("clean", "-fdq")
+
+
+def first(differing):
+    """What differs in the first example that differs; the others are not tried then."""
+    return next(filter(None, differing), [])
 
 
 def git(root, *arguments):

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from falsifiers.adder_project import Adder, first
 from falsifiers.harness_command import tollens  # noqa: F401
+from tollens.rule_examples import EXAMPLES, NEED, SUBJECT, TEST, Example
 from tollens.rules import RULES
 from tollens.scaffold import put_schema
 
@@ -70,7 +72,6 @@ def off_by_one(plant):
     plant("calc.add.add", lambda add: lambda a, b: add(a, b) + 1)
 """,
 }
-NEED = "TOLLENS_TEST_NEED"
 PROSE = """\
 metadata: {version: 1.0.0, description: d, references: [r]}
 falsification_tests:
@@ -98,6 +99,11 @@ def recorded(tmp_path_factory):
 
 
 @pytest.fixture
+def adder(tmp_path, monkeypatch, capsys):
+    return Adder(tmp_path / "repository", monkeypatch, capsys)
+
+
+@pytest.fixture
 def project(recorded, tmp_path, monkeypatch):
     root = tmp_path / "project"
     shutil.copytree(recorded, root)
@@ -121,174 +127,35 @@ def _edit(path, old, new):
     Path(path).write_text(text.replace(old, new, 1))
 
 
-def _record():
-    run = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--record=auto"]
-    subprocess.run(run, capture_output=True)
-
-
-def _refute(monkeypatch):
-    _edit("calc/add.py", "a + b", "a - b")
-    _record()
-
-
-def _stale_above(monkeypatch):
-    given = 'observe.at("functional", artifact="calc/add.py")'
-    _edit("falsifiers/test_calc.py", "observe.attach", f"{given}\n    observe.attach")
-    _record()
-    _edit("calc/add.py", "a + b", "b + a")
-
-
-# rule, and how -> (what breaks it, the file it is found in, text on that line, severity)
-BREAKS = {
-    "yaml": (
-        lambda m: _edit(CONTRACT, "id: calc-v1", "id: calc-v1\nid: x"),
-        CONTRACT,
-        "id: x",
-        "error",
+# more ways to break a rule than its example has
+ABOVE = f"""rm -r evidence; sed -i 's|observe(|observe.at("functional", artifact="{SUBJECT}"); &|' {TEST}"""
+EDIT = f"sed -i s/a.+.b/b+a/ {SUBJECT}"
+VARIANTS = [
+    (
+        "modeline",
+        Example(then="rm contracts/contract.schema.json", line="# yaml-", severity="warning"),
     ),
-    "schema": (
-        lambda m: _edit(CONTRACT, "title: Addition", "titel: Addition"),
-        CONTRACT,
-        "titel",
-        "error",
-    ),
-    "dialect": (
-        lambda m: Path("contracts/prose-v1.yaml").write_text(PROSE.replace("rule: r, ", "")),
-        "contracts/prose-v1.yaml",
-        "F-PROSE-001",
-        "warning",
-    ),
-    "prose": (
-        lambda m: Path("contracts/prose-v1.yaml").write_text(PROSE),
-        "contracts/prose-v1.yaml",
-        "F-PROSE-001",
-        "warning",
-    ),
-    "modeline": (lambda m: _edit(CONTRACT, "# yaml-", "# Yaml-"), CONTRACT, "# Yaml-", "warning"),
-    "modeline of a file that is gone": (
-        lambda m: Path("contracts/contract.schema.json").unlink(),
-        CONTRACT,
-        "# yaml-",
-        "warning",
-    ),
-    "subject": (lambda m: _edit(CONTRACT, "calc.add", "calc.sub"), CONTRACT, "subject", "error"),
-    "unbound": (
-        lambda m: _edit("falsifiers/test_calc.py", "F-CALC-002", "F-CALC-001"),
-        CONTRACT,
-        "id: F-CALC-002",
-        "error",
-    ),
-    "dangling": (
-        lambda m: _edit("falsifiers/test_calc.py", "F-CALC-002", "F-CALC-009"),
-        "falsifiers/test_calc.py",
-        "F-CALC-009",
-        "error",
-    ),
-    "no-saboteur": (
-        lambda m: _edit(CONTRACT, "    kills: [off-by-one]\n", ""),
-        CONTRACT,
-        "id: F-CALC-001",
-        "error",
-    ),
-    "saboteur": (
-        lambda m: _edit(CONTRACT, "kills: [off-by-one]", "kills: [off-by-two]"),
-        CONTRACT,
-        "off-by-two",
-        "error",
-    ),
-    "unused-saboteur": (
-        lambda m: Path("falsifiers/saboteurs/idle.py").write_text(
-            'def idle(plant):\n    "Idle."\n'
+    (
+        "stale",  # above level algorithm
+        Example(
+            then="; ".join([ABOVE, f"{NEED}=x pytest -q --contract contracts --record=auto", EDIT]),
+            line="id: F-ADDER-001",
+            also="id: F-ADDER-002",
+            severity="warning",
         ),
-        "falsifiers/saboteurs/idle.py",
-        "def idle",
-        "warning",
     ),
-    "moved-claims": (lambda m: _edit(CONTRACT, "1e-6", "1e-3"), CONTRACT, "version", "error"),
-    "evidence": (
-        lambda m: _edit(EVIDENCE, "CORROBORATED", "FALSIFIED"),
-        CONTRACT,
-        "schema:",
-        "error",
-    ),
-    "no-evidence": (lambda m: Path(EVIDENCE).unlink(), CONTRACT, "id: F-CALC-001", "error"),
-    "stale": (
-        lambda m: _edit("calc/add.py", "a + b", "b + a"),
-        CONTRACT,
-        "id: F-CALC-001",
-        "error",
-    ),
-    "stale above level algorithm": (_stale_above, CONTRACT, "id: F-CALC-001", "warning"),
-    "unproven": (
-        lambda m: _edit("falsifiers/saboteurs/calc.py", "+ 1", "+ 2"),
-        CONTRACT,
-        "id: F-CALC-001",
-        "error",
-    ),
-    "refuted": (_refute, CONTRACT, "id: F-CALC-001", "error"),
-    "blocker-gone": (lambda m: m.setenv(NEED, "1"), CONTRACT, "id: F-CALC-002", "warning"),
-    "history": (
-        lambda m: _edit(CONTRACT, "to: PARTIAL", "to: ACTIVE"),
-        CONTRACT,
-        "- date",
-        "error",
-    ),
-    "orphan": (
-        lambda m: shutil.copytree("evidence/calc-v1", "evidence/gone-v1"),
-        "evidence/gone-v1/evidence.json",
-        "{",
-        "warning",
-    ),
-    "baseline": (
-        lambda m: Path("accepted.yaml").write_text(BASELINE),
-        "accepted.yaml",
-        "fingerprint",
-        "error",
-    ),
-}
-ARGUMENTS = {"baseline": ["--baseline", "accepted.yaml"]}
-BASELINE = """\
-schema: tollens/baseline/v1
-accepted:
-  - fingerprint: 0123456789abcdef:1
-    rule: stale
-    path: contracts/calc-v1.yaml
-    found: F-CALC-001
-    reason: was accepted in May
-    expires: 2999-12-31
-"""
+]
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-001")
-def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypatch):  # noqa: F811
-    silent, misplaced = [], []
-    for name, (break_it, path, text, severity) in BREAKS.items():
-        rule = name.split()[0]
-        with monkeypatch.context() as patches:
-            _git(project, "checkout", "-q", ".")
-            _git(project, "clean", "-fdq")
-            patches.delenv("CI", raising=False)
-            break_it(patches)
-            given = ARGUMENTS.get(rule, [])
-            findings = tollens("check", *given, "--format", "json").json["findings"]
-        found = [finding for finding in findings if finding["rule"] == rule]
-        if not found:
-            silent.append(name)
-        elif not any(_is_at(finding, path, text, severity) for finding in found):
-            misplaced.append((name, found))
-        if silent or misplaced:
-            break
+def test_each_rule_fires_where_it_is_broken(adder, observe):
+    every = [*EXAMPLES.items(), *VARIANTS]
+    differing = first(adder.differing(rule, example) for rule, example in every)
+    print(differing)
+    silent = [rule for rule, found in differing if not found]
     observe("silent_rules", len(silent))
-    observe("misplaced_findings", len(misplaced))
-    observe("untried_rules", len(RULES.keys() - BREAKS.keys()))
-    assert not silent and not misplaced, (silent, misplaced)
-
-
-def _is_at(finding, path, text, severity):
-    if finding["path"] != path or finding["severity"] != severity:
-        return False
-    lines = Path(path).read_text().splitlines() if Path(path).exists() else [text]
-    return text in lines[finding["line"] - 1] and finding["found"] and finding["hint"] is not None
+    observe("misplaced_findings", len(differing) - len(silent))
+    observe("untried_rules", len(RULES.keys() - EXAMPLES.keys()))
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-002")
@@ -439,10 +306,9 @@ def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch): 
     Path("prose-v1.yaml").write_text(PROSE)
     readable = [each for name, each in COMMANDS.items() if name not in UNWRAPPED]
     texts = [tollens(*arguments).out for arguments in readable]
-    with monkeypatch.context() as patches:
-        BREAKS["stale"][0](patches)
-        texts.append(tollens("check").out)
-        _git(project, "checkout", "-q", ".")
+    _edit("calc/add.py", "a + b", "b + a")
+    texts.append(tollens("check").out)
+    _git(project, "checkout", "-q", ".")
     wide = [line for text in texts for line in text.splitlines() if len(line) > 80]
     observe("helps_without_example", sum("Examples:" not in text for text in helps.values()))
     observe("wide_lines", len(wide))

@@ -198,7 +198,7 @@ def main() -> None:
     except TollensError as error:
         fail(f"tollens: {error}", 1)
     except OSError as error:
-        where = error.filename or "tollens"
+        where = error.filename2 or error.filename or "the system"
         fail(f"tollens: {where}: {error.strerror}; expected to read or write there", 2)
 
 
