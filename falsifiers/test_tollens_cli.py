@@ -128,7 +128,8 @@ def _edit(path, old, new):
 
 
 # more ways to break a rule than its example has
-ABOVE = f"""rm -r evidence; sed -i 's|observe(|observe.at("functional", artifact="{SUBJECT}"); &|' {TEST}"""
+ABOVE = f"""rm -r evidence
+sed -i 's|observe(|observe.at("functional", artifact="{SUBJECT}"); &|' {TEST}"""
 EDIT = f"sed -i s/a.+.b/b+a/ {SUBJECT}"
 VARIANTS = [
     (
