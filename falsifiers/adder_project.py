@@ -6,6 +6,7 @@ It is recorded once in a process, by another one, so that no planted fault has a
 
 import atexit
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from falsifiers.harness_command import exit_code
 from falsifiers.ran import Ran
-from tollens import cli
 from tollens.rule_examples import CONTRACT, SAMPLE
-from tollens.scaffold import schema_for
+from tollens.scaffold import put_schema
 
 FOLDER = "adder"  # the project's, below the repository's root
 PYPROJECT = """\
@@ -45,15 +46,36 @@ class Adder:
             for name, value in environment.items():
                 patch.setenv(name, value)
             self._capsys.readouterr()
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as stop:
-                code = int(stop.code or 0)
+            code = exit_code()
             return Ran(code, *self._capsys.readouterr())
 
     def check(self, *arguments, **environment):
         return self.tollens("check", *arguments, "--format", "json", **environment)
+
+    def differing(self, rule, example):
+        """How what is found after an example was done differs from what the example says."""
+        self.reset()
+        found = [each for each in self._tried(example) if each["rule"] == rule]
+        places = [self._place(*each) for each in zip(found, example.lines, strict=False)]
+        right = [(example.path, True, example.severity)] * len(example.lines)
+        return [] if places == right and len(found) == len(right) else [(rule, found)]
+
+    def _tried(self, example):
+        """The findings of `check` after what the example says was done."""
+        if example.edits:
+            self.edit(example.edits, example.old, example.new)
+        if example.then:
+            paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+            kept = {**os.environ, "PATH": paths}
+            subprocess.run(example.then, shell=True, cwd=self.root, capture_output=True, env=kept)
+        before, _, after = example.check.partition("tollens check")
+        environment = dict(pair.split("=", 1) for pair in shlex.split(before))
+        return self.check(*shlex.split(after), **environment).findings
+
+    def _place(self, finding, text):
+        line = (self.root / finding["path"]).read_text().splitlines()[finding["line"] - 1]
+        told = finding["found"] and finding["hint"] is not None
+        return finding["path"], bool(text in line and told), finding["severity"]
 
     def edit(self, path, old, new):
         """Replace a text that must be there, once; a new file if there is none to replace."""
@@ -75,6 +97,11 @@ class Adder:
         self.git("clean", "-fdq")
 
 
+def first(differing):
+    """What differs in the first example that differs; the others are not tried then."""
+    return next(filter(None, differing), [])
+
+
 def git(root, *arguments):
     command = ["git", *IDENTITY, *arguments]
     return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
@@ -89,7 +116,7 @@ def recorded():
     for name, text in {**SAMPLE, "pyproject.toml": PYPROJECT, "calc/__init__.py": ""}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    schema_for(root / CONTRACT)  # puts it beside the contract
+    put_schema(root / CONTRACT)
     git(folder, "init", "--quiet")
     run_pytest(root, "--sabotage")
     git(folder, "add", "--all")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from falsifiers.harness_command import exit_code
 from falsifiers.ran import Ran
-from tollens import cli
 
 GOOD = """\
 # A kernel that scales; written for a test
@@ -206,11 +206,7 @@ def tollens(monkeypatch, root: Path, *arguments: str) -> Ran:
         patches.chdir(root)
         patches.setattr(sys, "argv", ["tollens", *arguments])
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as ended:
-                code = int(ended.code or 0)
+            code = exit_code()
     return Ran(code, out.getvalue(), err.getvalue())
 
 

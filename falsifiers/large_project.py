@@ -16,15 +16,16 @@ from pathlib import Path
 from falsifiers.report_cases import HELD, KILLED, LIMITS, PICTURE, run_at
 from falsifiers.reviewed_project import Said, made
 from tollens.evidence import Attachment
-from tollens.lint import Inspection
-from tollens.project import load_all
+from tollens.inspection import Inspection
+from tollens.project import load_contracts
 from tollens.review import review
 from tollens.since import since
 from tollens.verdicts import Verdict
 
 CONTRACTS, EACH = 100, 20
 FIRST = "area-number-000-v1"
-SIZES = [len(PICTURE), *[200_000] * 9]  # of the attachments; nine of them in base64 fill a page
+SIZES = [len(PICTURE), *[40_000] * 6, *[200_000] * 3]  # of the attachments
+SHARED = 60  # the contracts from the second to here show one picture
 
 
 def renamed(name, i):
@@ -64,7 +65,8 @@ def large_review():
         written.say(FIRST, said(day), run_at(f"2026-01-0{day}T00:00:00Z"), always=True)
         written.commit(f"day {day}")
     inspection = Inspection(written.project)
-    found = review(inspection, load_all(written.project, written.project.contract_files()))
+    given = load_contracts(written.project, written.project.contract_files()).loaded
+    found = review(inspection, given)
     views = [copied(found.contracts[0], i, written.project) for i in range(CONTRACTS)]
     views.sort(key=lambda view: view.badness)
     found = replace(found, contracts=tuple(views))
@@ -113,7 +115,8 @@ def _falsifier(view, name, i, attachments):
 def _attachments(project, i):
     if i % 10:
         return []
-    data = random.Random(i).randbytes(SIZES[i // 10]) if i else PICTURE
+    seed = max(i, SHARED)
+    data = random.Random(seed).randbytes(SIZES[seed // 10]) if i else PICTURE
     path = project.evidence_path(renamed(FIRST, i)).parent / "attachments" / f"curve-{i}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

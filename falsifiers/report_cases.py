@@ -27,6 +27,9 @@ HELD = {"error": 0.25, "count": 40, "share": 0.5}
 KILLED, FIRST, SECOND = Kill.KILLED, "2026-01-05T00:00:00Z", "2026-02-06T00:00:00Z"
 
 
+PROSE = "metadata: {version: 1.0.0}\nfalsification_tests:\n  - {id: F-PROSE-001, rule: r}\n"
+
+
 def marked(place):
     """A hostile text that is known again by the place where it was put."""
     return f"{place} {HOSTILE}"
@@ -87,6 +90,8 @@ def reviewed() -> ReviewedProject:
     project = made(folder, CONTRACTS)
     project.write("small/other.py", "def run():\n    return 1\n")
     _first(project)
+    project.write("evidence/sound-v1/attachments/notes.yaml", "no: [contract\n")
+    project.write("contracts/prose-v1.yaml", PROSE)
     project.commit("first")
     project.git("tag", BASE)
     _second(project)
@@ -143,7 +148,8 @@ def _since(project):
     del given["removed-v1"]
     for name in ("changed-v1", "quiet-v1"):
         _keep_history(project, name, given[name])
-    for path in ("contracts/removed-v1.yaml", "falsifiers/test_removed.py"):
+    gone = ("contracts/removed-v1.yaml", "falsifiers/test_removed.py", "contracts/prose-v1.yaml")
+    for path in gone:
         (project.root / path).unlink()
     project.say("changed-v1", held(["F-CHANGED-001", "F-CHANGED-005"]), run_at(SECOND))
     project.write("small/other.py", "def run():\n    return 2\n")

@@ -19,7 +19,7 @@ from tollens.bounds import Measure, judge_value
 from tollens.contract import load
 from tollens.evidence import Run
 from tollens.history import Recordable
-from tollens.lint import Inspection
+from tollens.inspection import Inspection
 from tollens.outcomes import Attached, Outcome
 from tollens.verdicts import Kill, Level, Verdict
 

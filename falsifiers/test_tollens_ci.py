@@ -7,12 +7,12 @@ of reading a command told again, and mutations of a recorded project whose findi
 import json
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
+from datetime import date
 from importlib import resources
-from pathlib import Path
 from urllib.parse import unquote
 
 import click
@@ -21,10 +21,12 @@ import pytest
 import typer
 
 from falsifiers import adder_project, published, sarif_oracle, workflow_runner
+from falsifiers.adder_project import first
 from falsifiers.sample_project import SampleProject, wrong
 from falsifiers.sample_tests import MARKS, bound_test
-from tollens import cli
-from tollens.errors import Finding
+from tollens import baseline, cli
+from tollens.errors import ContractError, Finding
+from tollens.fingerprints import named
 from tollens.rule_examples import EXAMPLES
 from tollens.rules import RULES
 from tollens.workflow_commands import command
@@ -62,6 +64,8 @@ def test_sarif_is_valid_and_says_what_the_findings_say(adder, observe):
     adder.edit(ODD, "", "id: [\n")
     expected += [place(each) for each in adder.check(ODD).findings]
     logs.append(adder.tollens("check", ODD, "--format", "sarif").json)
+    expected += [place(each) for each in with_baseline_beside(adder, "json").findings]
+    logs.append(with_baseline_beside(adder, "sarif").json)
     results = [each for log in logs for each in log["runs"][0]["results"]]
     said = {(*located(each), each["level"]) for each in results}
     print(said ^ set(expected))
@@ -77,8 +81,14 @@ def located(result):
     """Rule, file below the project and line of a SARIF result."""
     where = result["locations"][0]["physicalLocation"]
     path = unquote(where["artifactLocation"]["uri"], errors="strict")
-    inside = path.removeprefix(f"{adder_project.FOLDER}/")
-    return result["ruleId"], inside if inside != path else "?", where["region"]["startLine"]
+    inside = "?" if ".." in path else os.path.relpath(path, adder_project.FOLDER)
+    return result["ruleId"], inside, where["region"]["startLine"]
+
+
+def with_baseline_beside(adder, form):
+    """A run that finds something wrong in a file beside the project, in its repository."""
+    (adder.root.parent / "accepted.yaml").write_text("- a list\n")
+    return adder.tollens("check", "--baseline", "../accepted.yaml", "--format", form)
 
 
 HOSTILE = ["plain", "50%", "a,b:c", "%0A", "%2C%25", "two\nlines\r\nand::more", "key=value, x: y"]
@@ -104,7 +114,15 @@ def test_workflow_commands_are_read_as_they_were_meant(adder, observe):
     print(said ^ expected, misread)
     observe("misread", len(misread))
     observe("differing_annotations", len(said ^ expected))
-    observe("outside_the_repository", sum(not p["file"].startswith("adder/") for _, p, _ in parsed))
+    lines += with_baseline_beside(adder, "github").lines
+    files = {each[1]["file"] for each in map(workflow_runner.parse, lines) if each}
+    observe("outside_the_repository", len(files - committed_or_not(adder)))
+
+
+def committed_or_not(adder):
+    """Every file of the repository, by its path from there."""
+    top = adder.root.parent
+    return {path.relative_to(top).as_posix() for path in top.rglob("*")}
 
 
 def _is_read(finding, text):
@@ -277,29 +295,59 @@ def test_a_bad_baseline_is_a_finding_at_its_line(adder, observe):
     print(unnoticed)
     observe("unnoticed", len(unnoticed))
     observe("tried", len(BAD_BASELINES))
+    observe("misread_when_started", len([each for each in TEXTS if not is_kept(adder, each)]))
+
+
+TEXTS = ["1e-6", "0o17", "no", "12:30", "1_000", "=", "2026-01-01", "a: b", "é", "x" * 200]
+
+
+def is_kept(adder, text):
+    """Whether a new baseline is read again, with what was found as it was."""
+    finding = Finding("stale", text, 1, text)
+    baseline.start(adder.root / FILE, named([finding]), date(2026, 1, 2))
+    try:
+        [entry] = baseline.read_baseline(adder.root / FILE, FILE).entries
+    except ContractError as error:
+        print(error)
+        return False
+    return (entry.path, entry.found, entry.expires) == (text, text, date(2026, 4, 2))
 
 
 # Against a revision.
 
 
 @pytest.mark.falsifies("TOLLENS-CI-006")
-def test_diff_shows_what_the_revision_did_not_have(adder, observe):
+def test_diff_shows_what_the_revision_did_not_have(adder, observe, monkeypatch):
     adder.edit(CONTRACT, "# yaml-", "# Yaml-")
     adder.edit("calc/add.py", "a + b", "b + a")
+    adder.edit(".gitattributes", "", "contracts export-ignore\n")
+    adder.edit(TEST, "F-ADDER-002", "F-ADDER-009")  # is found in the file that a link points to
+    (adder.root / TEST).rename(adder.root / "falsifiers/linked.py")
+    (adder.root / TEST).symlink_to("linked.py")
     adder.commit()
     old = rules_of(adder.check())
+    before = left_by_git(adder)
     unchanged = adder.check("--diff", "HEAD")
+    changed = before ^ left_by_git(adder)
     adder.edit("falsifiers/saboteurs/idle.py", "", 'def idle(plant):\n    "Idle."\n')
     adder.edit(CONTRACT, "\nid:", "\n# a line more\nid:")
     adder.edit("calc/add.py", "b + a", "b + a + 0")
     ran = adder.check("--diff", "HEAD")
-    first = adder.git("rev-list", "--max-parents=0", "HEAD").strip()
+    root = adder.git("rev-list", "--max-parents=0", "HEAD").strip()
     observe("repeated_findings", len(unchanged.findings) + unchanged.code)
     observe("differing_new", int(rules_of(ran) != ["unused-saboteur"] or ran.code != 0))
-    observe("differing_since_the_first", len(rules_of(adder.check("--diff", first))) - len(old) - 1)
+    observe("differing_since_the_first", len(rules_of(adder.check("--diff", root))) - len(old) - 1)
     observe("unknown_revisions_taken", sum(adder.check("--diff", r).code != 2 for r in UNKNOWN))
-    tree = adder.git("status", "--porcelain", "--ignored").splitlines()
-    observe("changed_files", len([each for each in tree if "worktree" in each]))
+    observe("changed_files", len(changed))
+    shutil.copytree(adder.root, adder.root.with_name("later"))
+    monkeypatch.chdir(adder.root.with_name("later"))
+    shown = rules_of(adder.check("--diff", "HEAD"))
+    observe("differing_of_a_folder_not_there_yet", int(shown != rules_of(adder.check())))
+
+
+def left_by_git(adder):
+    """What git sees in the folder that is not committed, ignored or not."""
+    return set(adder.git("status", "--porcelain", "--ignored").splitlines())
 
 
 UNKNOWN = ["no-such-branch", "--output=stolen", "HEAD:calc/add.py"]
@@ -309,19 +357,9 @@ UNKNOWN = ["no-such-branch", "--output=stolen", "HEAD:calc/add.py"]
 
 
 @pytest.mark.falsifies("TOLLENS-CI-007")
-def test_each_rule_has_an_example_that_breaks_it_where_it_says(adder, observe, monkeypatch):
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+def test_each_rule_has_an_example_that_breaks_it_where_it_says(adder, observe):
     silent = [each["rule"] for each in adder.check().findings]
-    for rule, example in EXAMPLES.items():
-        adder.reset()
-        found = [each for each in tried(adder, example) if each["rule"] == rule]
-        places = [
-            _place(adder, each, text) for each, text in zip(found, example.lines, strict=False)
-        ]
-        right = [(example.path, True, example.severity)] * len(example.lines)
-        if places != right or len(found) != len(right):
-            silent.append((rule, found))
-            break
+    silent += first(adder.differing(rule, example) for rule, example in EXAMPLES.items())
     observe("examples_that_do_not_break", len(silent))
     observe("rules_without_example", len(RULES.keys() ^ EXAMPLES.keys()))
     shown = cli_text(adder, "explain", "--rules")
@@ -333,22 +371,6 @@ def test_each_rule_has_an_example_that_breaks_it_where_it_says(adder, observe, m
 
 def cli_text(adder, *arguments):
     return adder.tollens(*arguments).out
-
-
-def tried(adder, example):
-    """The findings of `check` after what the example says was done."""
-    if example.edits:
-        adder.edit(example.edits, example.old, example.new)
-    if example.then:
-        subprocess.run(example.then, shell=True, cwd=adder.root, capture_output=True)
-    before, _, after = example.check.partition("tollens check")
-    environment = dict(pair.split("=", 1) for pair in shlex.split(before))
-    return adder.check(*shlex.split(after), **environment).findings
-
-
-def _place(adder, finding, text):
-    lines = (adder.root / finding["path"]).read_text().splitlines()
-    return finding["path"], text in lines[finding["line"] - 1], finding["severity"]
 
 
 # Hooks and pipelines.
@@ -519,10 +541,10 @@ def test_junit_says_what_each_falsifier_said(pytester, monkeypatch, observe, arg
     ]
     observe("differing_groups", len(differing))
     observe("differing_counts", wrong(sizes(said), sizes(JUNIT)))
-    first = [
+    halves = [
         group for groups in said.values() for group in groups if group.get("measure.x") == "0.5"
     ]
-    shown = {name: first[0].get(name) for name in SHOWN_OF_MEASURED} if first else {}
+    shown = {name: halves[0].get(name) for name in SHOWN_OF_MEASURED} if halves else {}
     observe("differing_properties", wrong(shown, SHOWN_OF_MEASURED))
 
 

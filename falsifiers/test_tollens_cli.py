@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from falsifiers.ran import Ran
-from tollens import cli
+from falsifiers.adder_project import Adder, first
+from falsifiers.harness_command import tollens  # noqa: F401
+from tollens.rule_examples import EXAMPLES, NEED, SUBJECT, TEST, Example
 from tollens.rules import RULES
-from tollens.scaffold import schema_for
+from tollens.scaffold import put_schema
 
 FILES = {
     "pyproject.toml": """\
@@ -71,7 +72,6 @@ def off_by_one(plant):
     plant("calc.add.add", lambda add: lambda a, b: add(a, b) + 1)
 """,
 }
-NEED = "TOLLENS_TEST_NEED"
 PROSE = """\
 metadata: {version: 1.0.0, description: d, references: [r]}
 falsification_tests:
@@ -87,15 +87,20 @@ def recorded(tmp_path_factory):
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    schema_for(root / CONTRACT)  # puts it beside the contract
+    put_schema(root / CONTRACT)
     _git(root, "init", "-q")
     _commit(root)
-    command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--sabotage"]
+    run = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--sabotage"]
     environment = {key: value for key, value in os.environ.items() if key != "CI"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run(run, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     _commit(root)
     return root
+
+
+@pytest.fixture
+def adder(tmp_path, monkeypatch, capsys):
+    return Adder(tmp_path / "repository", monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -116,199 +121,46 @@ def _commit(root):
     _git(root, "commit", "-qm", "state", "--allow-empty")
 
 
-@pytest.fixture
-def tollens(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tollens", *arguments])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return run
-
-
 def _edit(path, old, new):
     text = Path(path).read_text()
     assert old in text, f"{old!r} is not in {path}"
     Path(path).write_text(text.replace(old, new, 1))
 
 
-def _record():
-    command = [sys.executable, "-m", "pytest", "-q", "--contract", "contracts", "--record=auto"]
-    subprocess.run(command, capture_output=True)
-
-
-def _refute(monkeypatch):
-    _edit("calc/add.py", "a + b", "a - b")
-    _record()
-
-
-def _stale_above(monkeypatch):
-    given = 'observe.at("functional", artifact="calc/add.py")'
-    _edit("falsifiers/test_calc.py", "observe.attach", f"{given}\n    observe.attach")
-    _record()
-    _edit("calc/add.py", "a + b", "b + a")
-
-
-# rule, and how -> (what breaks it, the file it is found in, text on that line, severity)
-BREAKS = {
-    "yaml": (
-        lambda m: _edit(CONTRACT, "id: calc-v1", "id: calc-v1\nid: x"),
-        CONTRACT,
-        "id: x",
-        "error",
+# more ways to break a rule than its example has
+ABOVE = f"""rm -r evidence
+sed -i 's|observe(|observe.at("functional", artifact="{SUBJECT}"); &|' {TEST}"""
+EDIT = f"sed -i s/a.+.b/b+a/ {SUBJECT}"
+VARIANTS = [
+    (
+        "modeline",
+        Example(then="rm contracts/contract.schema.json", line="# yaml-", severity="warning"),
     ),
-    "schema": (
-        lambda m: _edit(CONTRACT, "title: Addition", "titel: Addition"),
-        CONTRACT,
-        "titel",
-        "error",
-    ),
-    "dialect": (
-        lambda m: Path("contracts/prose-v1.yaml").write_text(PROSE.replace("rule: r, ", "")),
-        "contracts/prose-v1.yaml",
-        "F-PROSE-001",
-        "warning",
-    ),
-    "prose": (
-        lambda m: Path("contracts/prose-v1.yaml").write_text(PROSE),
-        "contracts/prose-v1.yaml",
-        "F-PROSE-001",
-        "warning",
-    ),
-    "modeline": (lambda m: _edit(CONTRACT, "# yaml-", "# Yaml-"), CONTRACT, "# Yaml-", "warning"),
-    "modeline of a file that is gone": (
-        lambda m: Path("contracts/contract.schema.json").unlink(),
-        CONTRACT,
-        "# yaml-",
-        "warning",
-    ),
-    "subject": (lambda m: _edit(CONTRACT, "calc.add", "calc.sub"), CONTRACT, "subject", "error"),
-    "unbound": (
-        lambda m: _edit("falsifiers/test_calc.py", "F-CALC-002", "F-CALC-001"),
-        CONTRACT,
-        "id: F-CALC-002",
-        "error",
-    ),
-    "dangling": (
-        lambda m: _edit("falsifiers/test_calc.py", "F-CALC-002", "F-CALC-009"),
-        "falsifiers/test_calc.py",
-        "F-CALC-009",
-        "error",
-    ),
-    "no-saboteur": (
-        lambda m: _edit(CONTRACT, "    kills: [off-by-one]\n", ""),
-        CONTRACT,
-        "id: F-CALC-001",
-        "error",
-    ),
-    "saboteur": (
-        lambda m: _edit(CONTRACT, "kills: [off-by-one]", "kills: [off-by-two]"),
-        CONTRACT,
-        "off-by-two",
-        "error",
-    ),
-    "unused-saboteur": (
-        lambda m: Path("falsifiers/saboteurs/idle.py").write_text(
-            'def idle(plant):\n    "Idle."\n'
+    (
+        "stale",  # above level algorithm
+        Example(
+            then="; ".join([ABOVE, f"{NEED}=x pytest -q --contract contracts --record=auto", EDIT]),
+            line="id: F-ADDER-001",
+            also="id: F-ADDER-002",
+            severity="warning",
         ),
-        "falsifiers/saboteurs/idle.py",
-        "def idle",
-        "warning",
     ),
-    "moved-claims": (lambda m: _edit(CONTRACT, "1e-6", "1e-3"), CONTRACT, "version", "error"),
-    "evidence": (
-        lambda m: _edit(EVIDENCE, "CORROBORATED", "FALSIFIED"),
-        CONTRACT,
-        "schema:",
-        "error",
-    ),
-    "no-evidence": (lambda m: Path(EVIDENCE).unlink(), CONTRACT, "id: F-CALC-001", "error"),
-    "stale": (
-        lambda m: _edit("calc/add.py", "a + b", "b + a"),
-        CONTRACT,
-        "id: F-CALC-001",
-        "error",
-    ),
-    "stale above level algorithm": (_stale_above, CONTRACT, "id: F-CALC-001", "warning"),
-    "unproven": (
-        lambda m: _edit("falsifiers/saboteurs/calc.py", "+ 1", "+ 2"),
-        CONTRACT,
-        "id: F-CALC-001",
-        "error",
-    ),
-    "refuted": (_refute, CONTRACT, "id: F-CALC-001", "error"),
-    "blocker-gone": (lambda m: m.setenv(NEED, "1"), CONTRACT, "id: F-CALC-002", "warning"),
-    "history": (
-        lambda m: _edit(CONTRACT, "to: PARTIAL", "to: ACTIVE"),
-        CONTRACT,
-        "- date",
-        "error",
-    ),
-    "orphan": (
-        lambda m: shutil.copytree("evidence/calc-v1", "evidence/gone-v1"),
-        "evidence/gone-v1/evidence.json",
-        "{",
-        "warning",
-    ),
-    "baseline": (
-        lambda m: Path("accepted.yaml").write_text(BASELINE),
-        "accepted.yaml",
-        "fingerprint",
-        "error",
-    ),
-}
-ARGUMENTS = {"baseline": ["--baseline", "accepted.yaml"]}
-BASELINE = """\
-schema: tollens/baseline/v1
-accepted:
-  - fingerprint: 0123456789abcdef:1
-    rule: stale
-    path: contracts/calc-v1.yaml
-    found: F-CALC-001
-    reason: was accepted in May
-    expires: 2999-12-31
-"""
+]
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-001")
-def test_each_rule_fires_where_it_is_broken(project, tollens, observe, monkeypatch):
-    silent, misplaced = [], []
-    for name, (break_it, path, text, severity) in BREAKS.items():
-        rule = name.split()[0]
-        with monkeypatch.context() as patches:
-            _git(project, "checkout", "-q", ".")
-            _git(project, "clean", "-fdq")
-            patches.delenv("CI", raising=False)
-            break_it(patches)
-            given = ARGUMENTS.get(rule, [])
-            findings = tollens("check", *given, "--format", "json").json["findings"]
-        found = [finding for finding in findings if finding["rule"] == rule]
-        if not found:
-            silent.append(name)
-        elif not any(_is_at(finding, path, text, severity) for finding in found):
-            misplaced.append((name, found))
-        if silent or misplaced:
-            break
+def test_each_rule_fires_where_it_is_broken(adder, observe):
+    every = [*EXAMPLES.items(), *VARIANTS]
+    differing = first(adder.differing(rule, example) for rule, example in every)
+    print(differing)
+    silent = [rule for rule, found in differing if not found]
     observe("silent_rules", len(silent))
-    observe("misplaced_findings", len(misplaced))
-    observe("untried_rules", len(RULES.keys() - BREAKS.keys()))
-    assert not silent and not misplaced, (silent, misplaced)
-
-
-def _is_at(finding, path, text, severity):
-    if finding["path"] != path or finding["severity"] != severity:
-        return False
-    lines = Path(path).read_text().splitlines() if Path(path).exists() else [text]
-    return text in lines[finding["line"] - 1] and finding["found"] and finding["hint"] is not None
+    observe("misplaced_findings", len(differing) - len(silent))
+    observe("untried_rules", len(RULES.keys() - EXAMPLES.keys()))
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-002")
-def test_a_sound_project_gives_no_finding(project, tollens, observe):
+def test_a_sound_project_gives_no_finding(project, tollens, observe):  # noqa: F811
     checked = tollens("check", "--format", "json")
     others = [tollens("verify"), tollens("verify", "--history"), tollens("status")]
     observe("findings", len(checked.json["findings"]))
@@ -332,7 +184,7 @@ def _move_evidence():
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-003")
-def test_what_is_altered_by_hand_does_not_verify(project, tollens, observe):
+def test_what_is_altered_by_hand_does_not_verify(project, tollens, observe):  # noqa: F811
     unnoticed = []
     for name, alter in ALTERATIONS.items():
         _git(project, "checkout", "-q", ".")
@@ -354,44 +206,82 @@ USES = [
     (["check", "--no-such-option"], 2),
     (["status", "absent.yaml"], 2),
     (["verify", "evidence"], 0),
-    (["verify", "absent"], 1),
+    (["verify", "evidence/calc-v1"], 0),
+    (["verify", "absent"], 2),
     (["verify", "calc"], 2),
+    (["verify", "evidence", "calc"], 2),
     (["explain", "F-CALC-001"], 0),
     (["explain", "GATE-CALC"], 0),
     (["explain", "stale"], 0),
     (["explain", "F-NOPE-001"], 2),
     (["diff", "HEAD:contracts/calc-v1.yaml", "contracts/calc-v1.yaml"], 0),
     (["diff", "HEAD:contracts/calc-v1.yaml", "absent.yaml"], 2),
+    (["graph", "loop"], 1),
     (["new", "Foo Bar", "--subject", "calc.add"], 2),
     (["import", "contracts/calc-v1.yaml"], 2),
-    (["import", "absent.yaml"], 1),
+    (["import", "absent.yaml"], 2),
     (["schema"], 0),
     (["schema", "evidence"], 0),
     (["schema", "nothing"], 2),
+    (["schema", "--format", "text"], 2),
     (["check", "--baseline", "absent.yaml"], 2),
     (["check", "--update"], 2),
     (["check", "--diff", "no-such-revision"], 2),
     (["explain", "--rules"], 0),
     (["explain"], 2),
     (["sign"], 2),
-    (["export", "absent.json"], 1),
+    (["export", "absent.json"], 2),
+    (["export", "evidence"], 2),
+    (["export", EVIDENCE, "--format", "text"], 2),
     (["nothing"], 2),
     (["--version"], 0),
+]
+# what cannot be read or written, and the path that the one line of the error names
+UNUSABLE = [
+    (["import", "prose-v1.yaml", "-o", "pyproject.toml/x-v1.yaml"], "pyproject.toml"),
+    (["check", "--baseline", "pyproject.toml/x.yaml", "--update"], "pyproject.toml"),
+    (["report", "-o", "pyproject.toml/x.html"], "pyproject.toml/x.html"),
+    (["diff", "HEAD:contracts/calc-v1.yaml", CONTRACT], "HEAD:contracts/calc-v1.yaml"),  # no git
 ]
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-004")
-def test_bad_usage_is_told_with_the_documented_exit_code(project, tollens, observe, tmp_path):
+def test_bad_usage_is_told_with_the_documented_exit_code(
+    project,
+    tollens,  # noqa: F811
+    observe,
+    tmp_path,
+    monkeypatch,
+):
+    Path("prose-v1.yaml").write_text(PROSE)
+    _write_loop()
     ran = {" ".join(arguments): (tollens(*arguments), code) for arguments, code in USES}
     wrong = {name: each.code for name, (each, code) in ran.items() if each.code != code}
-    told = [each.out + each.err for each, _ in ran.values()]
+    monkeypatch.setenv("PATH", "")
+    unusable = [(tollens(*arguments), name) for arguments, name in UNUSABLE]
+    unclear = [each for each in unusable if not _is_clear(*each)]
+    told = [each.out + each.err for each, _ in [*unusable, *ran.values()]]
+    assert not unclear, unclear
     observe("wrong_exits", len(wrong))
     observe("tracebacks", sum("Traceback" in text for text in told))
     observe("silent_failures", sum(not text.strip() for text in told))
+    observe("unclear_errors", len(unclear))
     (tmp_path / "lone-v1.yaml").write_text("id: [")
     alone = tollens("check", str(tmp_path / "lone-v1.yaml")).out
     observe("unnamed_files", int("lone-v1.yaml:1: error: yaml" not in alone))
     assert not wrong, wrong
+
+
+def _is_clear(ran, name):
+    return ran.code == 2 and f"{name}: " in ran.err and ran.err.count("\n") == 1
+
+
+def _write_loop():
+    """Two contracts that rest on each other, in a folder of their own."""
+    Path("loop").mkdir()
+    for name, other in ("a-v1", "b-v1"), ("b-v1", "a-v1"):
+        text = FILES[CONTRACT].replace("id: calc-v1", f"id: {name}\ndepends_on: [{other}]")
+        Path(f"loop/{name}.yaml").write_text(text.replace("CALC", name[0].upper() * 2))
 
 
 COMMANDS = {
@@ -407,26 +297,27 @@ COMMANDS = {
     "report": ["report"],
     "graph": ["graph"],
 }
+ALWAYS_JSON = ("schema", "export")
 UNWRAPPED = ("schema", "new", "explain", "export", "import")
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-005")
-def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):
+def test_output_is_readable_and_parses(project, tollens, observe, monkeypatch):  # noqa: F811
     helps = {name: tollens(name, "--help").out for name in COMMANDS}
     Path("prose-v1.yaml").write_text(PROSE)
     readable = [each for name, each in COMMANDS.items() if name not in UNWRAPPED]
     texts = [tollens(*arguments).out for arguments in readable]
-    with monkeypatch.context() as patches:
-        BREAKS["stale"][0](patches)
-        texts.append(tollens("check").out)
-        _git(project, "checkout", "-q", ".")
+    _edit("calc/add.py", "a + b", "b + a")
+    texts.append(tollens("check").out)
+    _git(project, "checkout", "-q", ".")
     wide = [line for text in texts for line in text.splitlines() if len(line) > 80]
     observe("helps_without_example", sum("Examples:" not in text for text in helps.values()))
     observe("wide_lines", len(wide))
     unparsable = [
         name
         for name, arguments in COMMANDS.items()
-        if not _parses(tollens(*arguments, "--format", "json").out)
+        for form in [[] if name in ALWAYS_JSON else ["--format", "json"]]
+        if not _parses(tollens(*arguments, *form).out)
     ]
     observe("unparsable_outputs", len(unparsable))
 
@@ -439,7 +330,7 @@ def _parses(text):
 
 
 @pytest.mark.falsifies("TOLLENS-CLI-006")
-def test_a_new_contract_is_valid_and_refuted_until_it_measures(project, tollens, observe):
+def test_a_new_contract_is_valid_and_refuted_until_it_measures(project, tollens, observe):  # noqa: F811
     assert tollens("new", "other-v1", "--subject", "calc.add").code == 0
     written = [
         "contracts/other-v1.yaml",
@@ -448,8 +339,8 @@ def test_a_new_contract_is_valid_and_refuted_until_it_measures(project, tollens,
     ]
     findings = tollens("check", "--format", "json").json["findings"]
     rules = {each["rule"] for each in findings if each["path"] == written[0]}
-    command = [sys.executable, "-m", "pytest", "-q", "--contract", written[0], "--record=never"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    run = [sys.executable, "-m", "pytest", "-q", "--contract", written[0], "--record=never"]
+    done = subprocess.run(run, capture_output=True, text=True)
     texts = {path: f"mine: {Path(path).read_text()}" for path in written}
     for path, text in texts.items():
         Path(path).write_text(text)

@@ -145,7 +145,7 @@ def test_prose_is_shown_as_unbound_and_never_passes(project, monkeypatch, observ
 
 
 @pytest.mark.falsifies("TOLLENS-DIALECT-004")
-def test_an_import_drops_nothing_in_silence(observe):
+def test_an_import_drops_nothing_in_silence(observe, monkeypatch):
     lost: list[object] = []
     invalid: list[object] = []
     documents: list[int] = []
@@ -171,8 +171,24 @@ def test_an_import_drops_nothing_in_silence(observe):
     observe("values_that_only_the_list_has", sum(documents))
     observe("invalid_results", len(invalid))
     observe("lost_comments", len(comments))
+    dropped, listed = without_texts(monkeypatch)
+    observe("unlisted_losses", abs(len(dropped) - len(listed)))
+    observe("losses", len(dropped))
     observe("documents", len(documents))
     assert not lost and not invalid and not comments, (lost[:3], invalid[:1], comments)
+
+
+def without_texts(monkeypatch) -> tuple[list[object], list[importing.Note]]:
+    """What an import that carries nothing as text drops, and what it says that it left out."""
+    dropped: list[object] = []
+
+    def nothing(value: object, key: str) -> list[str]:
+        dropped.extend(cases.leaves(value))
+        return []
+
+    with monkeypatch.context() as patches:
+        patches.setattr(importing, "_lines", nothing)
+        return dropped, importing.convert(read(GOOD), "scale-v1", ["small.part"], []).left_out
 
 
 def dumped(drawn: dict) -> str:
@@ -277,7 +293,8 @@ def test_the_command_says_what_it_did_and_overwrites_nothing(project, monkeypatc
         (run("their/scale-v1.yaml", "--out", new), 0),
         (run("their/broken-v1.yaml"), 1),
         (run("their/empty-v1.yaml"), 1),
-        (run("their/absent-v1.yaml"), 1),
+        (run("their/absent-v1.yaml"), 2),
+        (run("their/scale-v1.yaml", "-o", "fresh/new-v1.yaml", "--subject", " "), 1),
         (run(new, "-o", "contracts/newer-v1.yaml"), 2),
         (run("their/scale-v1.yaml", "-o", "contracts/Bad_Name.yaml"), 2),
         (run(HERE, "-o", HERE, "--force"), 2),
@@ -295,7 +312,8 @@ def test_the_command_says_what_it_did_and_overwrites_nothing(project, monkeypatc
     written = {path.name for path in (project.root / "contracts").glob("*.yaml")}
     observe("wrong_exits", len(wrong))
     observe("overwritten_files", int(not untouched))
-    observe("unexpected_files", len(written ^ {"scale-v1.yaml", "new-v1.yaml"}))
+    refused = (project.root / "fresh").exists()
+    observe("unexpected_files", len(written ^ {"scale-v1.yaml", "new-v1.yaml"}) + refused)
     observe("unexpected_rules", len({each["rule"] for each in checked} ^ EXPECTED))
     observe("untold_keys", len(untold))
     observe("wide_lines", len(wide))

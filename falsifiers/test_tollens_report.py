@@ -22,6 +22,7 @@ from falsifiers.large_project import FALSIFIERS, files_of, large_review, reprodu
 from falsifiers.report_cases import BASE, HOSTILE_PLACES, marked, reviewed
 from tollens import comment as markdown
 from tollens import page as html
+from tollens.errors import ProjectError
 from tollens.moved import Line
 from tollens.review import Review
 from tollens.since import Section, Since
@@ -229,6 +230,7 @@ PARTS = {  # what is left out, in its words → what of the page shows that it i
     "predictions and advice": "as predicted",
     "kill matrices": "<table class=k",
     "one line of each falsifier": "<code>pytest",
+    "all contracts but": "<article",
     "attachment(s)": "<img",
 }
 
@@ -240,7 +242,7 @@ def test_whatever_is_left_out_is_said(observe):
     whole = html.render(project, some, since, 10**9)
     without = len(re.sub(r"data:image[^\"]*", "", whole))
     silent, wide, told = [], [], set()
-    for share in (1, 0.85, 0.7, 0.6):
+    for share in (1, 0.85, 0.7, 0.6, 0.3):
         text = html.render(project, some, since, limit := int(without * share))
         said = re.findall("left out: (.*)", text)
         less = [word for word, mark in PARTS.items() if text.count(mark) < whole.count(mark)]
@@ -248,8 +250,26 @@ def test_whatever_is_left_out_is_said(observe):
         wide += [(share, len(text.encode()), limit)] * (len(text.encode()) > limit)
         told.add(tuple(less))
     observe("left_out_in_silence", shown(silent))
+    observe("alarms_left_out_in_silence", shown(unlisted_alarms(project, some)))
+    with pytest.raises(ProjectError) as refusal:
+        html.render(project, some, since, 1000)
+    named = re.search(r"[\d,]{5,} bytes at least", str(refusal.value))
+    observe("names_the_least_size", named is not None)
     observe("too_large", shown(wide))
     observe("ways_to_leave_out", len(told))
+
+
+ALARMS = 300
+
+
+def unlisted_alarms(project, review):
+    """What needs attention that a page with much of it neither lists nor counts as not listed."""
+    lines = tuple(Line("no evidence", f"F-LOUD-{i}", f"of kind {i}") for i in range(ALARMS))
+    few = replace(review, contracts=review.contracts[:1])
+    text = html.render(project, few, Since("", "", lines))
+    listed = [i for i in range(ALARMS) if f">F-LOUD-{i}<" in text]
+    told = re.search(r"and (\d+) more, which are not listed", text)
+    return list(range(ALARMS - len(listed) - (int(told[1]) if told else 0)))
 
 
 def comment_of(text):
@@ -308,6 +328,7 @@ def test_the_comment_tells_every_change_and_is_loud_where_the_bar_sinks(project,
     alone = command("report", "contracts/sound-v1.yaml", *arguments).out
     others = re.findall(r"`(?:changed|quiet|mixed|new|odd)-v1", alone)
     observe("told_of_what_was_not_asked_for", shown(others))
+    observe("taken_for_a_contract", shown(re.findall("not compared.*", text)))
     observe("changes_without_a_base", len(re.findall("### |Since|lower bar", plain)))
 
 
@@ -319,9 +340,9 @@ WORST_FIRST = {  # the words of each part of the comment
     ),
     "Verdicts": ("FALSIFIED", "VACUOUS", "NOT_RUN", "BLOCKED", "CORROBORATED"),
     "Discharges": (
-        *("FALSIFIED", "OPEN", "PROPOSED", "BLOCKER_FIXTURE_ABSENT", "PARTIAL_ALGORITHM_LEVEL"),
+        *("FALSIFIED", "OPEN", "PROPOSED", "PARTIAL_ALGORITHM_LEVEL", "BLOCKER_FIXTURE_ABSENT"),
     ),
-    "Claims": ("lower bar", "minor"),
+    "Claims": ("not compared", "lower bar", "minor"),
     "Saboteurs": ("survived", "unproven", "killed"),
     "Measures": ("broken", "moved"),
 }

@@ -320,12 +320,20 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def sign_absent(adder):
+    return adder.tollens("sign", "absent.json", "--key", keys() / "ours.pem")
+
+
 @pytest.mark.falsifies("TOLLENS-SIGN-006")
 def test_the_commands_have_help_and_json(adder, observe):
     helps = [adder.tollens(name, "--help").out for name in ("sign", "export", "verify")]
     signed = adder.tollens("sign", "--key", keys() / "ours.pem", "--format", "json")
     observe("helps_without_example", sum("Examples:" not in each for each in helps))
     observe("unsaid_files", int(signed.json != {"written": [ENVELOPE]}))
-    absent = [adder.tollens("export", "absent.json"), adder.tollens("sign", "absent.json")]
-    clear = [each.code in (1, 2) and each.err and "Traceback" not in each.err for each in absent]
+    absent = [adder.tollens("export", "absent.json"), sign_absent(adder)]
+    clear = [each.code == 2 and "absent.json: " in each.err for each in absent]
+    (adder.root / ENVELOPE).unlink()
+    (adder.root / ENVELOPE).mkdir()
+    shut = sign(adder)
+    clear.append(shut.code == 2 and f"{ENVELOPE}: " in shut.err and "Traceback" not in shut.err)
     observe("unclear_errors", clear.count(False))

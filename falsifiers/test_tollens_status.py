@@ -5,9 +5,11 @@ a real pseudo-terminal, whose bytes are read.
 """
 
 import errno
+import gc
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import sys
@@ -21,12 +23,13 @@ import pytest
 
 from falsifiers.harness_command import command, exit_code  # noqa: F401
 from falsifiers.reviewed_project import Said, made
-from tollens import watching
+from tollens import inspection, watching
 from tollens.verdicts import Kill, Verdict
 
 CLAIM = {"rule": "r", "prediction": "p", "measures": {"error": {"le": 1}}, "kills": ["fault"]}
 IDS = [f"F-WATCHED-{i:03}" for i in range(30)]
-CONTRACT = "contracts/watched-v1.yaml"
+CONTRACT, EVIDENCE = "contracts/watched-v1.yaml", "evidence/watched-v1/evidence.json"
+SABOTEURS, CODE = "falsifiers/saboteurs/small.py", "small/part.py"
 KILLED = {"fault": Kill.KILLED}
 
 
@@ -44,8 +47,10 @@ class Script:
 
     def __init__(self, *steps):
         self.steps = list(steps)
+        self.uncollected = 0
 
     def sleep(self, seconds):
+        self.uncollected += not gc.isenabled()
         if not self.steps:
             raise KeyboardInterrupt
         self.steps.pop(0)()
@@ -67,8 +72,23 @@ def refute(project):
     project.say("watched-v1", {IDS[1]: Said(Verdict.FALSIFIED, {"error": 2})})
 
 
-def add(project):
-    project.write("contracts/other-v1.yaml", Path(CONTRACT).read_text().replace("ed-v1", "ed-v2"))
+def add(project, name):
+    """One more contract, in a folder below that of the contracts."""
+    text = Path(CONTRACT).read_text().partition("status_history")[0]
+    ours = text.replace("watched-v1", f"{name}-v1").replace("WATCHED", name.upper())
+    project.write(f"contracts/more/{name}-v1.yaml", ours)
+
+
+def recorded_calls(monkeypatch):
+    """What was digested, as (the sources of one look, contract)."""
+    calls, today = [], inspection.today
+
+    def recorded(contract, sources, marks):
+        calls.append((sources, contract.id))
+        return today(contract, sources, marks)
+
+    monkeypatch.setattr(inspection, "today", recorded)
+    return calls
 
 
 @pytest.mark.falsifies("TOLLENS-STATUS-001")
@@ -87,10 +107,23 @@ def test_each_change_is_shown_once_and_ctrl_c_tells_the_last_state(
         "back": (lambda: edit("falsifiers/test_watched.py", "run() ", "run()"), "1 of 30"),
         "an error": (lambda: edit(CONTRACT, "title:", "titel:"), "titel"),
         "mended": (lambda: edit(CONTRACT, "titel:", "title:"), "1 of 30"),
+        "a saboteur": (lambda: edit(SABOTEURS, "Breaks", "Bends"), "  OPEN"),
+        "a saboteur's error": (lambda: edit(SABOTEURS, "def", "de"), "small.py"),
+        "the saboteur again": (lambda: edit(SABOTEURS, "de fault", "def fault"), "  OPEN"),
+        "as it was": (lambda: edit(SABOTEURS, "Bends", "Breaks"), "1 of 30"),
+        "altered evidence": (lambda: edit(EVIDENCE, "0.5", "0.4"), "altered"),
+        "evidence again": (lambda: edit(EVIDENCE, "0.4", "0.5"), "1 of 30"),
+        "no code": (lambda: Path(CODE).rename("part.away"), "small.part"),
+        "the code again": (lambda: Path("part.away").rename(CODE), "1 of 30"),
+        "a folder": (lambda: add(project, "one"), "2 contract(s)"),
+        "one more in it": (lambda: add(project, "two"), "3 contract(s)"),
+        "no folder": (lambda: shutil.rmtree("contracts/more"), "1 contract(s)"),
         "still nothing": (lambda: None, None),
         "evidence": (lambda: refute(project), "1 falsified"),
     }
-    monkeypatch.setattr(watching.time, "sleep", Script(*(s for s, _ in steps.values())).sleep)
+    script = Script(*(step for step, _ in steps.values()))
+    monkeypatch.setattr(watching.time, "sleep", script.sleep)
+    digested = recorded_calls(monkeypatch)
     ran = command("status", "--watch")
     expected = ["1 of 30", *(text for _, text in steps.values() if text)]
     shown = blocks(ran.out)
@@ -99,7 +132,14 @@ def test_each_change_is_shown_once_and_ctrl_c_tells_the_last_state(
     wrong = sum(text not in block for block, text in pairs)
     observe("wrong_blocks", wrong + abs(len(shown) - len(expected)))
     observe("exit_code_of_the_last_state", ran.code)
+    observe("sleeps_without_collector", script.uncollected)
+    twice = [each for i, each in enumerate(digested) if is_among(each, digested[:i])]
+    observe("digested_twice", len(twice))
     observe("wide_lines", sum(len(line) > 80 for line in ran.out.splitlines()))
+
+
+def is_among(call, others):
+    return any(each[0] is call[0] and each[1] == call[1] for each in others)
 
 
 @pytest.mark.falsifies("TOLLENS-STATUS-002")

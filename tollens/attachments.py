@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markupsafe import escape
@@ -30,11 +30,12 @@ MARKUP = 200  # bytes around what is embedded
 
 @dataclass(frozen=True)
 class Kept:
-    """One attachment on disk; its size is None where it is not there."""
+    """One attachment on disk, and how often the page shows it; no size where it is not there."""
 
     attachment: Attachment
     path: Path
     size: int | None
+    uses: int
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,25 @@ def kept(project: Project, review: Review) -> dict[str, Kept]:
     found: dict[str, Kept] = {}
     for contract in review.contracts:
         folder = project.evidence_path(contract.loaded.contract.id).parent
-        for falsifier in contract.falsifiers:
-            for view in falsifier.results:
-                for each in view.result.attachments:
-                    path = folder / each.path
-                    size = path.stat().st_size if path.is_file() else None
-                    found.setdefault(each.sha256, Kept(each, path, size))
+        views = [view for falsifier in contract.falsifiers for view in falsifier.results]
+        for each in (each for view in views for each in view.result.attachments):
+            known = found.get(each.sha256) or _kept(each, folder / each.path)
+            found[each.sha256] = replace(known, uses=known.uses + 1)
     return found
+
+
+def _kept(attachment: Attachment, path: Path) -> Kept:
+    return Kept(attachment, path, path.stat().st_size if path.is_file() else None, 0)
 
 
 def embed(files: Iterable[Kept], room: int) -> dict[str, Embedded]:
     """sha256 → what the page holds of it, as many as there is room for, in the order given."""
     found = {}
     for each in files:
-        embedded = _embedded(each) if (each.size or 0) <= room else None
-        if embedded and embedded.cost <= room:
+        embedded = _embedded(each) if (each.size or 0) * each.uses <= room else None
+        if embedded and embedded.cost * each.uses <= room:
             found[each.attachment.sha256] = embedded
-            room -= embedded.cost
+            room -= embedded.cost * each.uses
     return found
 
 

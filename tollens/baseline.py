@@ -14,7 +14,6 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from tollens.bounds import Strict
@@ -24,6 +23,7 @@ from tollens.evidence import write_atomically
 from tollens.fingerprints import Named, named, unexplained
 from tollens.rules import RULES
 from tollens.source import Location, Source, parse, read_text
+from tollens.yaml_writer import dump
 
 SCHEMA = "tollens/baseline/v1"
 DAYS = 90
@@ -147,12 +147,11 @@ def start(path: Path, found: Iterable[Named], today: date) -> None:
             "path": each.finding.path,
             "found": each.finding.found,
             "reason": "",
-            "expires": today + timedelta(days=DAYS),
+            "expires": str(today + timedelta(days=DAYS)),
         }
         for each in found
     ]
-    text = yaml.safe_dump({"accepted": entries}, sort_keys=False, allow_unicode=True, width=96)
-    write_atomically(path, (HEAD + text).encode())
+    write_atomically(path, (HEAD + dump({"accepted": entries})).encode())
 
 
 def shrink(baseline: Baseline, found: Iterable[Named], today: date) -> Baseline:

@@ -35,8 +35,8 @@ from tollens.cli_sign import export, sign
 from tollens.cli_status import status
 from tollens.contract import Falsifier, Loaded
 from tollens.errors import ContractError, ProjectError, TollensError
-from tollens.lint import Inspection
-from tollens.project import find_project, load_all, load_both
+from tollens.inspection import Inspection
+from tollens.project import find_project, load_contracts
 from tollens.rule_page import lines as example_lines
 from tollens.rule_page import page
 from tollens.rules import RULES
@@ -90,7 +90,8 @@ def verify(
     trusted = public_keys(keys) if keys else None
     project = find_project(Path.cwd())
     files = evidence_paths(project, paths)
-    loaded = {each.path.stem: each for each in load_all(project, given_contracts(None)[1])}
+    known = load_contracts(project, given_contracts(None)[1]).loaded
+    loaded = {each.path.stem: each for each in known}
     results = [
         verify_evidence(project, path, loaded.get(path.parent.name), history, trusted)
         for path in files
@@ -162,7 +163,6 @@ def new(
 @app.command()
 def schema(
     kind: Annotated[str, typer.Argument(help="contract or evidence")] = "contract",
-    form: AsFormat = Format.JSON,
 ) -> None:
     """Print a JSON Schema (draft 2020-12), for editors and other programs.
 
@@ -197,6 +197,9 @@ def main() -> None:
         fail(f"tollens: {error}", 2)
     except TollensError as error:
         fail(f"tollens: {error}", 1)
+    except OSError as error:
+        where = error.filename2 or error.filename or "the system"
+        fail(f"tollens: {where}: {error.strerror}; expected to read or write there", 2)
 
 
 def _explain_rule(name: str) -> dict[str, Any]:
@@ -208,7 +211,7 @@ def _explain_rule(name: str) -> dict[str, Any]:
 def _explain_id(name: str) -> dict[str, Any]:
     project, files = given_contracts(None)
     inspection = Inspection(project)
-    read = load_both(project, files)
+    read = load_contracts(project, files)
     for loaded in read.loaded:
         for falsifier in loaded.contract.falsifiers:
             if falsifier.id == name:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -16,8 +18,9 @@ from tollens import sarif
 from tollens.cli_options import Paths, given_contracts, print_json, print_lines
 from tollens.errors import ContractError, Finding, ProjectError, TollensError
 from tollens.fingerprints import Named, named
-from tollens.lint import Inspection, check
-from tollens.past import prefix, project_at
+from tollens.inspection import Inspection
+from tollens.lint import check
+from tollens.past import in_repository, project_at
 from tollens.project import Project, read_contracts
 from tollens.workflow_commands import command
 
@@ -94,7 +97,8 @@ def _accept(
     if not path.exists():
         raise ProjectError(f"{path}: no such file; expected a baseline, which --update starts")
     try:
-        baseline = accepted.read_baseline(path, project.shown(path))
+        shown = Path(os.path.relpath(path.resolve(), project.root)).as_posix()
+        baseline = accepted.read_baseline(path, shown)
     except ContractError as error:
         return [*found, *named(error.findings)]
     if update:
@@ -125,13 +129,22 @@ def _print_json(project: Project, files: Sequence[Path], found: Sequence[Named])
 
 
 def _print_github(project: Project, files: Sequence[Path], found: Sequence[Named]) -> None:
-    way = prefix(project.root)
-    print_lines(command(each.finding, way) for each in found if not each.accepted)
+    shown = _in_repository(project, found)
+    print_lines(command(each.finding) for each in shown if not each.accepted)
     print_lines([_summary(files, found)])
 
 
 def _print_sarif(project: Project, files: Sequence[Path], found: Sequence[Named]) -> None:
-    print_json(sarif.log(found, importlib.metadata.version("tollens"), prefix(project.root)))
+    shown = _in_repository(project, found)
+    print_json(sarif.log(shown, importlib.metadata.version("tollens")))
+
+
+def _in_repository(project: Project, found: Sequence[Named]) -> list[Named]:
+    """The findings with the paths that GitHub knows the files by."""
+    way = in_repository(project.root)
+    return [
+        replace(each, finding=replace(each.finding, path=way(each.finding.path))) for each in found
+    ]
 
 
 def _summary(files: Sequence[Path], found: Sequence[Named]) -> str:

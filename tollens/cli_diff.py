@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tollens.cli_options import WIDTH, AsFormat, Format, print_json, print_lines
+from tollens.cli_options import AsFormat, Format, print_json, print_lines
 from tollens.contract import Loaded, load, validate
-from tollens.difference import Change, compare, given, needed
+from tollens.difference import compare, given, needed
+from tollens.digests import git
 from tollens.errors import ProjectError
 from tollens.source import parse
+from tollens.wrapping import wrap
 
 
 def diff(
@@ -36,7 +36,7 @@ def diff(
         rows = [{"key": c.key, "what": c.what, "bump": c.bump.name.lower()} for c in changes]
         print_json({"changes": rows, "needs": need.name.lower(), "given": gave.name.lower()})
     else:
-        told = (line for each in changes for line in _change_lines(each))
+        told = (line for each in changes for line in wrap(str(each), rest=" " * 7))
         print_lines(told if changes else ["no claim changed"])
         versions = f"{before.version} -> {after.version}"
         print_lines(
@@ -45,25 +45,12 @@ def diff(
     raise typer.Exit(0 if gave >= need else 1)
 
 
-def _change_lines(change: Change) -> list[str]:
-    """A change in lines of 80 columns; only a longer word is longer."""
-    return textwrap.wrap(
-        str(change),
-        WIDTH,
-        subsequent_indent=" " * 7,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
 def _revision(name: str) -> Loaded:
     """A contract from a path, or from `REVISION:PATH` in git."""
     if Path(name).exists():
         return load(Path(name))
     revision, _, path = name.partition(":")
-    done = subprocess.run(
-        ["git", "show", f"{revision}:./{path}"], capture_output=True, text=True, check=False
-    )
-    if not path or done.returncode != 0:
+    text = git(Path.cwd(), "show", "--end-of-options", f"{revision}:./{path}") if path else None
+    if text is None:
         raise ProjectError(f"{name}: no such file, nor REVISION:PATH in git")
-    return validate(Path(path), parse(done.stdout, name))
+    return validate(Path(path), parse(text, name))

@@ -12,8 +12,8 @@ from tollens import graph_forms, unbound
 from tollens.cli_options import Paths, given_contracts, json_text, print_lines, write_text
 from tollens.graph import Graph
 from tollens.graph import graph as graph_of
-from tollens.lint import Inspection
-from tollens.project import load_both
+from tollens.inspection import Inspection
+from tollens.project import load_together
 
 
 class GraphFormat(StrEnum):
@@ -43,7 +43,7 @@ def graph(
     """
     project, files = given_contracts(paths)
     inspection = Inspection(project)
-    contracts = load_both(project, files)
+    contracts = load_together(project, files)
     found = graph_of(map(inspection.standing, contracts.loaded))
     if contracts.foreign:
         typer.echo(f"not drawn{unbound.beside(contracts.foreign)}", err=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +17,9 @@ from tollens.errors import ContractError, ProjectError
 from tollens.evidence import write_atomically
 from tollens.importing import Imported, convert
 from tollens.project import Project, find_project
-from tollens.scaffold import refuse_existing, schema_for
+from tollens.scaffold import put_schema, refuse_existing, schema_for
 from tollens.source import parse, read_text
+from tollens.wrapping import wrap
 
 
 def import_command(
@@ -66,6 +66,8 @@ def import_command(
 def _read(file: Path, project: Project) -> Foreign:
     """The contract in `file`. Raises ContractError where it is none in its own dialect."""
     shown = project.shown(file)
+    if not file.is_file():
+        raise ProjectError(f"{shown}: no such file; expected a contract in the {NAME} dialect")
     source = parse(read_text(file, shown), shown)
     if not is_foreign(source.data):
         raise ProjectError(f"{shown}: no contract in the {NAME} dialect; nothing was written")
@@ -91,13 +93,14 @@ def _stand_in(project: Project, file: Path, target: Path) -> str:
 
 def _write(project: Project, target: Path, imported: Imported) -> None:
     """Write what reads back as what was made, or raise ContractError and write nothing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    text, shown = imported.text(schema_for(target)), project.shown(target)
+    schema, shown = schema_for(target), project.shown(target)
+    text = imported.text(schema)
     source = parse(text, shown)
     validate(target, source)
     if source.data != imported.data:
         raise ProjectError(f"{shown}: would not read back as it was written; nothing was written")
     write_atomically(target, text.encode())
+    put_schema(target)
 
 
 def _as_json(imported: Imported) -> dict[str, Any]:
@@ -107,19 +110,14 @@ def _as_json(imported: Imported) -> dict[str, Any]:
 
 
 def _lines(shown: str, imported: Imported, subject: str) -> Iterator[str]:
-    told = {"as text": imported.as_text, "changed": imported.changed, "lost": imported.left_out}
+    kinds = {"as text": imported.as_text, "changed": imported.changed, "lost": imported.left_out}
     yield f"wrote {shown}"
-    for kind, notes in told.items():
+    for kind, notes in kinds.items():
         for note in notes:
-            yield from _wrap(f"{kind:<8} line {note.line}: {note.key} -> {note.became}")
+            told = f"{kind:<8} line {note.line}: {note.key} -> {note.became}"
+            yield from wrap(told, rest=" " * 9)
     count = len(imported.data["falsifiers"])
-    yield from _wrap(f"{count} falsifier(s), none bound: write tests, saboteurs and real measures")
+    yield f"{count} falsifier(s), none bound: write tests, saboteurs and real measures"
     if not subject:
-        yield from _wrap("the subject is the imported file until you name the code under test")
+        yield "the subject is the imported file until you name the code under test"
     yield f"{len(imported.left_out)} value(s) could not be carried"
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(
-        text, 80, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
-    )

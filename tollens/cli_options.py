@@ -13,9 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tollens.errors import ProjectError
-from tollens.project import Project, contract_paths, find_project
-
-WIDTH = 80  # columns of a text
+from tollens.project import Project, contract_paths, find_project, resolve
 
 
 class Format(StrEnum):
@@ -76,9 +74,11 @@ def given_contracts(paths: list[Path] | None) -> tuple[Project, list[Path]]:
 
 def evidence_paths(project: Project, paths: list[Path] | None) -> list[Path]:
     """The evidence files that are named by files and folders; the project's own if none are."""
-    found: list[Path] = []
+    found: dict[Path, None] = {}
     for path in paths or [project.root / project.evidence]:
-        found += sorted(path.glob("*/evidence.json")) if path.is_dir() else [path]
-    if not found:
-        raise ProjectError("no evidence found; record some with `pytest --contract contracts`")
-    return [path.resolve() for path in found]
+        files = [path] if path.is_file() else sorted(path.rglob("evidence.json"))
+        if not files:
+            do = "record some with `pytest --contract contracts`"
+            raise ProjectError(f"{path}: no evidence there; expected a file or folder; {do}")
+        found |= dict.fromkeys(map(resolve, files))
+    return list(found)

@@ -15,8 +15,8 @@ from rich.progress import track
 from tollens import unbound
 from tollens.cli_options import Paths, given_contracts, json_text, print_lines, write_text
 from tollens.contract import Loaded
-from tollens.lint import Inspection
-from tollens.project import load_both
+from tollens.inspection import Inspection
+from tollens.project import load_contracts
 from tollens.review import ContractView, FalsifierView, Review, review
 from tollens.revisions import fork
 from tollens.since import Since, since
@@ -56,7 +56,7 @@ def report(
     project, files = given_contracts(paths)
     inspection = Inspection(project)
     plots = form is ReportFormat.HTML
-    contracts = load_both(project, files)
+    contracts = load_contracts(project, files)
     found = review(inspection, contracts.loaded, plots, _with_progress)
     found = replace(found, beside=unbound.beside(contracts.foreign))
     changes = since(project, found, fork(project.root, base) if base else "")

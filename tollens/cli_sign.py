@@ -9,10 +9,11 @@ import typer
 
 from tollens.attestation import statement
 from tollens.cli_options import AsFormat, Format, evidence_paths, print_json, print_lines
-from tollens.errors import EvidenceError, ProjectError
+from tollens.contract import load
+from tollens.errors import ProjectError
 from tollens.evidence import read
 from tollens.outcomes import sha256_of
-from tollens.project import find_project, load_all
+from tollens.project import find_project
 from tollens.signing import private_key
 from tollens.signing import sign as sign_evidence
 
@@ -51,7 +52,6 @@ def sign(
 def export(
     path: Annotated[Path, typer.Argument(help="an evidence file")],
     url: Annotated[str | None, typer.Option("--url", help="of the test run, if it has one")] = None,
-    form: AsFormat = Format.JSON,
 ) -> None:
     """Print evidence as an in-toto attestation of type test-result v0.1.
 
@@ -62,13 +62,13 @@ def export(
       tollens export evidence/moe-router-v1/evidence.json > test-result.json
     """
     project = find_project(path.absolute())
-    evidence = read(path, project.shown(path))
+    evidence = read(path, project.shown(path)) if path.is_file() else None
     if evidence is None:
-        raise EvidenceError(f"{path}: no such file; expected an evidence file")
+        raise ProjectError(f"{path}: no such file; expected an evidence file")
     contracts = {each.stem: each for each in project.contract_files()}
     name = evidence.predicate.contract.id
     if name not in contracts:
         raise ProjectError(f"{path}: evidence of {name}, of which there is no contract")
-    [loaded] = load_all(project, [contracts[name]])
+    loaded = load(contracts[name], project.shown(contracts[name]))
     files = [(project.shown(each), sha256_of(each)) for each in (loaded.path, path)]
     print_json(statement(loaded, evidence, files, url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +15,12 @@ from tollens import unbound
 from tollens.cli_options import AsFormat, Format, Paths, given_contracts, print_json, print_lines
 from tollens.dialect import Foreign
 from tollens.errors import ProjectError, TollensError
-from tollens.lint import Inspection
-from tollens.project import Project, load_both
+from tollens.inspection import Inspection
+from tollens.project import Contracts, Project, load_contracts
 from tollens.standing import Standing
 from tollens.verdicts import Discharge, Status, denominator
 from tollens.watching import View, watch
+from tollens.wrapping import wrap
 
 
 def status(
@@ -44,7 +46,8 @@ def status(
         raise ProjectError("--watch with --format json; expected one of them")
     if again:
         project = given_contracts(paths)[0]
-        raise typer.Exit(watch(lambda: _view(project, paths), _folders(project)))
+        gc.enable()  # off for what ends soon, which this does not
+        raise typer.Exit(watch(lambda last: _view(project, paths, last), _below(project)))
     looked = _look(paths)
     if form is Format.JSON:
         shown = [_as_json(each) for each in looked.standings]
@@ -61,46 +64,58 @@ def _code(standings: Iterable[Standing]) -> int:
 
 @dataclass(frozen=True)
 class Looked:
-    """The standings of what is given, contracts in other dialects, and the files beneath it all."""
+    """The contracts that were given, in our dialect and in another, and where ours stand."""
 
+    inspection: Inspection
+    contracts: Contracts
     standings: list[Standing]
-    foreign: list[Foreign]
-    rest: set[Path]
+
+    @property
+    def foreign(self) -> list[Foreign]:
+        return self.contracts.foreign
+
+    def rest(self) -> set[Path]:
+        """The contracts' own files, and those that their evidence has to be of."""
+        given = [each.path for each in self.contracts.loaded]
+        given += [each.path for each in self.foreign]
+        days = map(self.inspection.today, self.contracts.loaded)
+        read = {path for day in days for files in day.files.values() for path in files}
+        root = self.inspection.project.root
+        return {*given, *(root / path for path in read)}
 
 
 def _look(paths: list[Path] | None) -> Looked:
     project, files = given_contracts(paths)
-    inspection, rest = Inspection(project), set(files)
-    contracts = load_both(project, files)
-    standings = []
-    for each in contracts.loaded:
-        standings.append(inspection.standing(each))
-        evidence = project.evidence_path(each.contract.id)
-        read = {path for files in inspection.today(each).files.values() for path in files}
-        rest |= {evidence, evidence.parent, *(project.root / path for path in read)}
-    return Looked(standings, list(contracts.foreign), rest)
+    inspection, contracts = Inspection(project), load_contracts(project, files)
+    return Looked(inspection, contracts, list(map(inspection.standing, contracts.loaded)))
 
 
-def _folders(project: Project) -> set[Path]:
-    """Folders whose time changes where a file is added or removed."""
-    root = project.root
-    return {root / project.contracts, root / project.evidence, root / project.falsifiers}
+def _below(project: Project) -> set[Path]:
+    """The project's folders, whose time changes as files come and go, and all that is in them."""
+    names = (project.contracts, project.evidence, project.falsifiers, project.saboteurs)
+    tops = [project.root / name for name in names]
+    found = {path for top in tops for path in (top, *top.rglob("*"))}
+    return {path for path in found if "__pycache__" not in path.parts}
 
 
-def _view(project: Project, paths: list[Path] | None) -> View:
-    """What is shown while watching; an error is shown too, since the next change may mend it."""
+def _view(project: Project, paths: list[Path] | None, last: frozenset[Path]) -> View:
+    """What is shown while watching; an error too, since a change of what rested before may mend it.
+
+    `last` is what the view before this one rested on.
+    """
     stamp = f"{datetime.now():%H:%M:%S}"
     try:
         looked = _look(paths)
-    except TollensError as error:
-        watched = {*_folders(project), *project.contract_files()}
-        return View([stamp, *str(error).splitlines()], 1, frozenset(watched))
+        rest = looked.rest()
+    except (TollensError, OSError) as error:  # a file may go while it is read
+        told = [line for row in str(error).splitlines() for line in wrap(row, rest="  ")]
+        return View([stamp, *told], 1, frozenset(last | _below(project)))
     standings = sorted(looked.standings, key=lambda each: list(Status).index(each.status))
     verdicts = [falsifier.verdict for each in standings for falsifier in each.falsifiers]
     head = f"{stamp}  {denominator(verdicts)}; {len(standings)} contract(s)"
     lines = [head, *(line for each in standings for line in _open_lines(each))]
     lines += [line for each in looked.foreign for line in unbound.lines(each)]
-    return View(lines, _code(standings), frozenset(looked.rest | _folders(project)))
+    return View(lines, _code(standings), frozenset(rest | _below(project)))
 
 
 def _open_lines(standing: Standing) -> Iterator[str]:

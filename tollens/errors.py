@@ -1,4 +1,4 @@
-"""The exceptions of the harness and the finding that they carry; knows nothing else.
+"""The exceptions of the harness and the finding that they carry; knows nothing of them.
 
 TollensError
 ├── ProjectError    the configuration or a path is wrong: nothing could be looked at
@@ -11,11 +11,12 @@ TollensError
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal
+
+from tollens.wrapping import WIDTH, wrap
 
 Severity = Literal["error", "warning"]
 
@@ -45,18 +46,11 @@ class Finding:
 
 @lru_cache(maxsize=256)  # many findings say the same of other places
 def _row(name: str, text: str) -> str:
-    """One row of a finding, wrapped at 80 columns; only a longer word is longer."""
+    """One row of a finding, wrapped."""
     short = f"  {name:<9} {text}"
-    if len(short) <= 80 and text.isprintable() and text == text.strip():
-        return short  # as `fill` would have it, which is slow
-    return textwrap.fill(
-        text,
-        80,
-        initial_indent=f"  {name:<9} ",
-        subsequent_indent=" " * 12,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    if len(short) <= WIDTH and text.isprintable() and text == text.strip():
+        return short  # as `wrap` would have it, which is slow
+    return "\n".join(wrap(text, f"  {name:<9} ", " " * 12))
 
 
 class TollensError(Exception):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from tollens.cli_options import WIDTH
 from tollens.graph import Graph
 from tollens.verdicts import Status
+from tollens.wrapping import wrap
 
 FILLS = {Status.FALSIFIED: "#fbe3e0", Status.PROPOSED: "#e1edf8"}
 FILLS[Status.PARTIAL_ALGORITHM_LEVEL] = "#faeed2"
@@ -27,16 +26,8 @@ def text(graph: Graph) -> Iterator[str]:
 
 
 def _wrapped(word: str, names: list[str]) -> list[str]:
-    if not names:
-        return []
     indent = " " * 27
-    return textwrap.wrap(
-        word + ", ".join(names),
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_on_hyphens=False,
-    )
+    return wrap(word + ", ".join(names), indent, f"{indent}  ") if names else []
 
 
 def mermaid(graph: Graph) -> Iterator[str]:

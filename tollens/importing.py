@@ -10,16 +10,18 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, ClassVar
+from itertools import islice, pairwise
+from typing import Any
 
 import yaml
 
 from tollens.contract import FALSIFIER_ID, SCHEMA_ID, SEMANTIC, SLUG
 from tollens.dialect import NAME, Foreign, Prose
-from tollens.source import CORE_SCHEMA, Location, dotted
+from tollens.source import Location, dotted
+from tollens.yaml_writer import dump
 
 UNSTATED = "not stated in the source"
 PLACEHOLDER = {"to_be_measured": {"eq": "a bound, of which the source states none"}}
@@ -30,7 +32,8 @@ BOUND = re.compile(
     r"(?P<limit>[-+]?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?)\s*(?P<unit>%|[A-Za-z][A-Za-z/]*)?\.?"
 )
 KINDS = {"<=": "le", "≤": "le", "<": "lt", ">=": "ge", "≥": "ge", ">": "gt"}
-TAGS = ("null", "bool", "bool", "int", "int", "int", "float", "float")
+OURS = ("schema", "id", "title", "subject")
+COLONS = 8  # in a key; where there are more, a value is listed as left out rather than missed
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ class Imported:
     def text(self, schema: str) -> str:
         """The contract as YAML, with the source's comments at its end."""
         head = f"# yaml-language-server: $schema={schema}\n"
-        body = yaml.dump(self.data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-        return head + body + "".join(f"# {comment}\n" for comment in self.comments)
+        return head + dump(self.data) + "".join(f"# {comment}\n" for comment in self.comments)
 
 
 def convert(
@@ -337,11 +339,34 @@ def _note(foreign: Foreign, at: Location, became: str) -> Note:
 
 
 def _missing(foreign: Foreign, imported: Imported) -> Iterator[Note]:
-    """The values of the source that stand nowhere in the contract."""
-    everything = "\n".join(plain(value) for _, value in _leaves(imported.data, ()))
+    """The values of the source that the contract holds less often than the source does."""
+    rows = "\n".join(["", *(plain(value) for _, value in _leaves(_carried(imported.data), ())), ""])
+    tails = Counter(tail for row in rows.split("\n") for tail in _tails(row))
+    met: Counter[str] = Counter()
     for at, value in _leaves(foreign.source.data, ()):
-        if plain(value) not in everything:
-            yield _note(foreign, at, f"left out: {plain(value)!r:.60}")
+        text = plain(value)
+        met[text] += 1
+        if value is not None and text and met[text] > _times(text, rows, tails):
+            yield _note(foreign, at, f"left out: {text!r:.60}")
+
+
+def _carried(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The contract without what is not the source's, or is in it a second time."""
+    kept = {key: value for key, value in data.items() if key not in OURS}
+    for key, copied in (("falsifiers", "measures"), ("gates", "requires")):
+        kept[key] = [{k: v for k, v in each.items() if k != copied} for each in data.get(key, ())]
+    return kept
+
+
+def _tails(row: str) -> Iterator[str]:
+    """What may be a value in a row: all of it, and what follows one of its first colons."""
+    yield row
+    yield from (row[found.end() :] for found in islice(re.finditer(": ", row), COLONS))
+
+
+def _times(text: str, rows: str, tails: Mapping[str, int]) -> int:
+    """How often a value stands as a whole: on lines of its own, or after a key."""
+    return rows.count(f"\n{text}\n") if "\n" in text else tails[text]
 
 
 def _leaves(value: Any, at: Location) -> Iterator[tuple[Location, Any]]:
@@ -383,25 +408,3 @@ def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
         for pair in node.value:
             for item in pair:
                 yield from _scalars(item)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes YAML that reads as YAML 1.2 does: a string that looks like a number is quoted."""
-
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {  # type: ignore[misc]
-        None: [
-            (f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern.pattern})\Z"))
-            for tag, (pattern, _) in zip(TAGS, CORE_SCHEMA, strict=True)
-        ]
-    }
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _written(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _written)

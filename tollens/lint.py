@@ -3,71 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
-from tollens.bindings import Binding, find_bindings
 from tollens.contract import Falsifier, Loaded, across
 from tollens.dialect import Foreign
 from tollens.dialect import findings as findings_in_prose
-from tollens.digests import Sources, Today, today
+from tollens.digests import Today
 from tollens.errors import EvidenceError, Finding, ProjectError, Severity
-from tollens.evidence import Evidence, read
+from tollens.evidence import Evidence
 from tollens.history import moved_claims
-from tollens.needs import unmet
+from tollens.inspection import Inspection
 from tollens.outcomes import sha256_of
 from tollens.project import Project
 from tollens.rules import RULES
-from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
 from tollens.source import Location
-from tollens.standing import FalsifierStanding, Standing, live, recorded, why_stale
+from tollens.standing import FalsifierStanding, live, recorded, why_stale
 from tollens.verdicts import Kill, Level, Status, Verdict
 
 MODELINE = "# yaml-language-server: $schema="
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """The project as it stands: bindings, saboteurs and sources, each read once."""
-
-    project: Project
-
-    @cached_property
-    def bindings(self) -> list[Binding]:
-        return find_bindings(self.project, self.sources.note)
-
-    @cached_property
-    def marks(self) -> dict[str, list[Binding]]:
-        """The bindings by the falsifier that they name."""
-        found: dict[str, list[Binding]] = {}
-        for binding in self.bindings:
-            found.setdefault(binding.falsifier, []).append(binding)
-        return found
-
-    @cached_property
-    def saboteurs(self) -> dict[str, Saboteur]:
-        return find_saboteurs(self.project)
-
-    @cached_property
-    def sources(self) -> Sources:
-        return Sources(self.project)
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        return saboteur_digests(self.saboteurs, self.sources)
-
-    def today(self, loaded: Loaded) -> Today:
-        names = [falsifier.id for falsifier in loaded.contract.falsifiers]
-        marks = [mark for name in names for mark in self.marks.get(name, ())]
-        return today(loaded.contract, self.sources, marks)
-
-    def evidence(self, loaded: Loaded) -> Evidence | None:
-        path = self.project.evidence_path(loaded.contract.id)
-        return read(path, self.project.shown(path))
-
-    def standing(self, loaded: Loaded) -> Standing:
-        """Where a contract stands today. Raises EvidenceError or ProjectError."""
-        return live(loaded.contract, self.evidence(loaded), self.today(loaded), self.digests)
 
 
 def check(
@@ -172,8 +125,7 @@ def _verdict(
         if result.verdict.fails_run:
             found = f"{each.falsifier.id} {result.verdict} at level {level}: {result.reason}"
             yield _found(loaded, "refuted", at, found)
-        blocked = result.verdict is Verdict.BLOCKED and each.falsifier.needs
-        if blocked and not unmet(each.falsifier.needs, inspection.project.root):
+        if result.verdict is Verdict.BLOCKED and inspection.blocker_gone(each):
             found = f"{each.falsifier.id} recorded as blocked: {result.reason}"
             yield _found(loaded, "blocker-gone", at, found, severity="warning")
     for name, kill in each.kills.items():

@@ -11,10 +11,10 @@ from typing import Any
 
 from tollens.bounds import show
 from tollens.evidence import MeasureResult
-from tollens.review import UNPROVEN
+from tollens.review import UNPROVEN, WORST
 from tollens.sides import Side
 from tollens.standing import Standing
-from tollens.verdicts import Kill, Verdict
+from tollens.verdicts import Kill, Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,6 @@ class Line:
     word: str
     about: str
     text: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.word} {self.about}{': ' if self.text else ''}{self.text}"
 
 
 def _both(old: Side, new: Side) -> Iterator[tuple[Standing, Standing]]:
@@ -63,8 +60,8 @@ def discharges(old: Side, new: Side) -> list[Line]:
                 found.append(Line(discharge, name, f"was {was[name]}"))
         if before.status is not after.status:
             found.append(Line(after.status, after.contract.id, f"was {before.status}"))
-    order = ["FALSIFIED", "OPEN", "PROPOSED", "BLOCKER_FIXTURE_ABSENT", "PARTIAL_ALGORITHM_LEVEL"]
-    return sorted(found, key=lambda line: [*order, line.word].index(line.word))
+    order = [*WORST[:2], Status.PROPOSED, *WORST[2:], *Status]
+    return sorted(found, key=lambda line: order.index(line.word))
 
 
 def kills(old: Side, new: Side) -> list[Line]:

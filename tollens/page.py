@@ -1,16 +1,16 @@
 """The review as one HTML file that needs no network and no script, of at most 2 MB.
 
 The template escapes everything that it is given, and its content security policy admits no script
-at all. Where there is too much, attachments go first, then plots, then the prose of what holds;
-the page says what was left out.
+at all. Where there is too much, attachments go first, then plots, then the prose of what holds,
+then the best contracts; the page says what was left out.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ from markupsafe import Markup
 from tollens import scale as drawn
 from tollens.attachments import Embedded, Kept, embed, kept, left_out
 from tollens.bounds import show
+from tollens.errors import ProjectError
 from tollens.evidence import MeasureResult, Run
 from tollens.kill_matrix import matrix
 from tollens.project import Project
@@ -52,6 +53,7 @@ class Detail:
     """How much is told, and the words for what is not.
 
     Beyond the `whole` worst, a falsifier is one line; where it is discharged, its prose may go.
+    Of the contracts, only the worst may be shown.
     """
 
     omitted: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class Detail:
     matrices: bool = True
     whole: int | None = None
     longest: int = 4000
+    contracts: int | None = None
 
 
 PLOTS = "plots of earlier runs"
@@ -103,16 +106,31 @@ class Choice:
 
 
 def render(project: Project, review: Review, since: Since, limit: int = LIMIT) -> str:
-    """The page of a review and of what changed since a commit, in at most `limit` bytes."""
+    """The page of a review and of what changed since a commit, in at most `limit` bytes.
+
+    Raises ProjectError where not even the worst contract fits.
+    """
     files, template = kept(project, review), _template()
     told = {"review": review, "files": files, "since": since, "limit": limit}
-    for detail in DETAILS:
+    for detail in _details(len(review.contracts)):
         page = _page(template, told, detail, {})
-        if len(page.encode()) <= limit:
-            break
-    room = limit - len(page.encode())
-    embedded = embed(files.values(), room) if room > 0 else {}
-    return _page(template, told, detail, embedded) if embedded else page
+        room = limit - len(page.encode())
+        if room >= 0:
+            embedded = embed(files.values(), room)
+            return _page(template, told, detail, embedded) if embedded else page
+    raise ProjectError(
+        f"a page of {limit - room:,} bytes at least; expected at most {limit:,}; "
+        "name the contracts to report, or use `--format json`"
+    )
+
+
+def _details(contracts: int) -> Iterator[Detail]:
+    """From all that there is to tell, over what DETAILS leave out, to the worst contract alone."""
+    yield from DETAILS
+    while contracts > 1:
+        contracts //= 2
+        said = f"all contracts but the {contracts} worst"
+        yield replace(DETAILS[-1], omitted=(*DETAILS[-1].omitted, said), contracts=contracts)
 
 
 def _template() -> Template:
@@ -134,6 +152,7 @@ def _page(
         **told,
         alarms=grouped(since.alarms),
         changes=changes(since),
+        contracts=review.contracts[: detail.contracts],
         classes=classes,
         cut=lambda text: cut(text, detail.longest),
         detail=detail,
@@ -141,7 +160,7 @@ def _page(
         exactly=_exactly,
         filters=choices(review),
         host=host,
-        ids={each.loaded.contract.id for each in review.contracts},
+        ids={each.loaded.contract.id for each in review.contracts[: detail.contracts]},
         killed=kills[Kill.KILLED],
         lowered=LOWERED,
         matrix_of=matrix,

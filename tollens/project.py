@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 
-from tollens.contract import Loaded, validate
+from tollens.contract import Loaded, across, validate
 from tollens.dialect import Foreign, is_foreign
 from tollens.errors import ContractError, Finding, ProjectError
 from tollens.source import parse, read_text
@@ -115,23 +115,21 @@ class Contracts:
     findings: list[Finding] = field(default_factory=list)
 
 
-def load_all(project: Project, paths: Iterable[Path]) -> list[Loaded]:
-    """Load every contract; raises ContractError with the findings of all that are invalid."""
-    return load_both(project, paths).loaded
-
-
-def load_both(project: Project, paths: Iterable[Path]) -> Contracts:
-    """As `load_all`, and the contracts in another dialect beside them."""
+def load_contracts(project: Project, paths: Iterable[Path]) -> Contracts:
+    """As `read_contracts`; raises ContractError with the findings of all that are invalid."""
     read = read_contracts(project, paths)
     if read.findings:
         raise ContractError(read.findings)
     return read
 
 
-def read_all(project: Project, paths: Iterable[Path]) -> tuple[list[Loaded], list[Finding]]:
-    """The contracts that are valid, and the findings of those that are none in any dialect."""
-    read = read_contracts(project, paths)
-    return read.loaded, read.findings
+def load_together(project: Project, paths: Iterable[Path]) -> Contracts:
+    """As `load_contracts`, of contracts that also go together: no id twice, no cycle."""
+    read = load_contracts(project, paths)
+    wrong = list(across(read.loaded, [path.stem for path in project.contract_files()]))
+    if wrong:
+        raise ContractError(wrong)
+    return read
 
 
 def read_contracts(project: Project, paths: Iterable[Path]) -> Contracts:

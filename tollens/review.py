@@ -16,9 +16,8 @@ from tollens.contract import Falsifier, Loaded
 from tollens.digests import Today
 from tollens.errors import EvidenceError, ProjectError
 from tollens.evidence import Evidence, Result, Run
-from tollens.lint import Inspection
+from tollens.inspection import Inspection
 from tollens.measured import Key, Point, series
-from tollens.needs import unmet
 from tollens.standing import FalsifierStanding, Standing, live, recorded, why_stale
 from tollens.verdicts import Discharge, Kill, Level, Status, Verdict, denominator
 
@@ -185,7 +184,7 @@ def _falsifiers(
             level=each.level,
             results=tuple(_results(inspection, loaded, each, evidence, now)),
             kills=tuple(_kills(inspection, each)),
-            blocker_gone=_blocker_gone(inspection, each),
+            blocker_gone=inspection.blocker_gone(each),
             series={key: points for key, points in past.items() if key[0] == each.falsifier.id},
         )
         for i, each in enumerate(standing.falsifiers)
@@ -217,12 +216,6 @@ def _kills(inspection: Inspection, each: FalsifierStanding) -> Iterator[KillView
         kill = each.kills.get(name)
         outcome, reason = (kill.outcome, kill.reason) if kill else (UNPROVEN, "")
         yield KillView(name, outcome, reason, known.summary if known else "undefined")
-
-
-def _blocker_gone(inspection: Inspection, each: FalsifierStanding) -> bool:
-    needs = each.falsifier.needs
-    blocked = needs and Verdict.BLOCKED in each.verdicts.values()
-    return bool(blocked) and not unmet(needs, inspection.project.root)
 
 
 def reasons(f: FalsifierView) -> Iterator[tuple[str, str]]:

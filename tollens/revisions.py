@@ -6,11 +6,13 @@ Every path is relative to the root that is given, which may lie below the reposi
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tollens.digests import git
 from tollens.errors import ProjectError
+
+FILE, LINK = "100", "120"  # how git's modes of files and of symbolic links begin
 
 
 def resolve(root: Path, name: str) -> str:
@@ -27,17 +29,17 @@ def fork(root: Path, name: str) -> str:
     return git(root, "merge-base", resolve(root, name), "HEAD") or resolve(root, name)
 
 
-def tree(root: Path, commit: str, folder: str) -> dict[str, str]:
+def tree(root: Path, commit: str, folder: str = ".", mode: str = FILE) -> dict[str, str]:
     """Path → name of the content, of all files below `folder` in a commit."""
     rows = (git(root, "ls-tree", "-r", "-z", commit, "--", folder) or "").split("\0")
-    files = (row.partition("\t") for row in rows if row)
+    files = (row.partition("\t") for row in rows if row.startswith(mode))
     return {path: about.split()[2] for about, _, path in files}
 
 
 def past(root: Path, folder: str) -> dict[str, list[str]]:
     """Path → names of the contents that it had in git, the oldest first, each once."""
     log = git(root, "log", "--format=", "--raw", "--no-abbrev", "--no-renames", "--relative", "-z",
-              "--", folder)  # fmt: skip
+              "-m", "--", folder)  # fmt: skip
     found: dict[str, list[str]] = {}
     fields = iter((log or "").split("\0"))
     for about in fields:
@@ -45,6 +47,15 @@ def past(root: Path, folder: str) -> dict[str, list[str]]:
         if name.strip("0"):
             found.setdefault(next(fields), []).append(name)
     return {path: list(dict.fromkeys(reversed(names))) for path, names in found.items()}
+
+
+def contents_by_path(root: Path, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """(path, bytes) of each file of a `tree`; what has the same content is read once."""
+    paths: dict[str, list[str]] = {}
+    for path, name in names.items():
+        paths.setdefault(name, []).append(path)
+    for name, data in contents(root, paths):
+        yield from ((path, data) for path in paths[name])
 
 
 def contents(root: Path, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:

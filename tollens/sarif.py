@@ -15,8 +15,8 @@ BASE = "%SRCROOT%"
 INDEX = {name: i for i, name in enumerate(RULES)}
 
 
-def log(found: Sequence[Named], version: str, prefix: str = "") -> dict[str, Any]:
-    """The log of one run; `prefix` is the way from the repository's root to the project's."""
+def log(found: Sequence[Named], version: str) -> dict[str, Any]:
+    """The log of one run; the paths are from the repository's root, or absolute."""
     driver = {
         "name": "tollens",
         "semanticVersion": version,
@@ -27,7 +27,7 @@ def log(found: Sequence[Named], version: str, prefix: str = "") -> dict[str, Any
         "automationDetails": {"id": "tollens/check/"},
         "invocations": [{"executionSuccessful": True}],
         "originalUriBaseIds": {BASE: {"description": {"text": "The root of the repository."}}},
-        "results": [_result(each, prefix) for each in found],
+        "results": [_result(each) for each in found],
     }
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
@@ -41,11 +41,11 @@ def _rule(name: str) -> dict[str, Any]:
     }
 
 
-def _result(each: Named, prefix: str) -> dict[str, Any]:
+def _result(each: Named) -> dict[str, Any]:
     finding = each.finding
     expected = f" Expected: {finding.expected}." if finding.expected else ""
     place = {
-        "artifactLocation": _artifact(finding.path, prefix),
+        "artifactLocation": _artifact(finding.path),
         "region": {"startLine": finding.line},
     }
     suppression = {"kind": "external", "status": "accepted", "justification": each.accepted}
@@ -64,7 +64,7 @@ def _result(each: Named, prefix: str) -> dict[str, Any]:
     }
 
 
-def _artifact(path: str, prefix: str) -> dict[str, str]:
+def _artifact(path: str) -> dict[str, str]:
     if PurePosixPath(path).is_absolute():
         return {"uri": PurePosixPath(path).as_uri()}
-    return {"uri": quote(prefix + path), "uriBaseId": BASE}
+    return {"uri": quote(path), "uriBaseId": BASE}

@@ -76,6 +76,7 @@ def write_scaffold(project: Project, contract_id: str, subject: str) -> list[Pat
         "subject": subject,
         "title": area.replace("-", " "),
     }
+    put_schema(contract)
     for path, text in ((contract, CONTRACT), (test, TEST), (saboteur, SABOTEUR)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.format(**values))
@@ -90,11 +91,20 @@ def refuse_existing(project: Project, paths: Iterable[Path]) -> None:
 
 
 def schema_for(contract: Path) -> str:
-    """The schema's path from the contract: the package's own inside the project, else a copy."""
-    packaged = Path(str(resources.files("tollens").joinpath("schema", "contract.schema.json")))
+    """The schema's path from the contract: the package's own inside the project, else a copy's."""
+    packaged = _packaged()
     if packaged.is_relative_to(contract.parent.parent):
         return Path(os.path.relpath(packaged, contract.parent)).as_posix()
-    copy = contract.parent / packaged.name
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_bytes(packaged.read_bytes())
-    return copy.name
+    return packaged.name
+
+
+def put_schema(contract: Path) -> None:
+    """Copy the schema beside a contract that points at such a copy."""
+    packaged = _packaged()
+    if schema_for(contract) == packaged.name:
+        contract.parent.mkdir(parents=True, exist_ok=True)
+        contract.with_name(packaged.name).write_bytes(packaged.read_bytes())
+
+
+def _packaged() -> Path:
+    return Path(str(resources.files("tollens").joinpath("schema", "contract.schema.json")))

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Literal
 
 from tollens import history
-from tollens.bindings import Binding, find_bindings
+from tollens.bindings import Binding
 from tollens.circumstances import describe, utc_now
-from tollens.contract import Falsifier, Loaded, across
+from tollens.contract import Falsifier, Loaded
 from tollens.dialect import Foreign, foreign_finding
-from tollens.digests import Sources, today
 from tollens.errors import ContractError, TollensError
 from tollens.evidence import Evidence, Run, dump, write_atomically
 from tollens.history import Recordable, Recorded
+from tollens.inspection import Inspection
 from tollens.observing import Observe
 from tollens.outcomes import Outcome, Trial, fold, fold_kills
-from tollens.project import Project, contract_paths, read_all, read_contracts
-from tollens.saboteurs import Saboteur, find_saboteurs, saboteur_digests
+from tollens.project import Project, contract_paths, load_together, read_contracts
+from tollens.saboteurs import Saboteur
 from tollens.verdicts import Kill, Level, Verdict, worst
 
 Mode = Literal["auto", "always", "never"]
@@ -82,21 +82,21 @@ class Session:
         return {f.id: each.contract.id for each in self.loaded for f in each.contract.falsifiers}
 
     @cached_property
-    def saboteurs(self) -> dict[str, Saboteur]:
-        return find_saboteurs(self.project)
+    def inspection(self) -> Inspection:
+        return Inspection(self.project)
 
-    @cached_property
-    def bindings(self) -> list[Binding]:
-        return find_bindings(self.project)
+    @property
+    def saboteurs(self) -> dict[str, Saboteur]:
+        return self.inspection.saboteurs
 
     def inspect(self) -> None:
         """Read what the end of the run will need, so that a broken one stops it at the start.
 
         Raises ProjectError for an unknown subject and SaboteurError for unreadable saboteurs.
         """
-        _ = self._saboteur_digests
+        _ = self.inspection.digests
         for loaded in self.loaded:
-            self._sources.subject(loaded.contract)
+            self.inspection.sources.subject(loaded.contract)
 
     def observe(self, ids: Iterable[str]) -> Observe:
         """A fresh record for one run of one test."""
@@ -191,26 +191,18 @@ class Session:
         outcomes: Sequence[Outcome],
         kills: Mapping[tuple[str, str], tuple[Kill, str]],
     ) -> Recordable:
-        now = today(loaded.contract, self._sources, self.bindings)
+        now = self.inspection.today(loaded)
         files = {path: sha for each in now.files.values() for path, sha in each.items()}
         return Recordable(
             path=loaded.path,
             shown=self.project.shown(loaded.path),
             contract=loaded.contract,
             today=now,
-            saboteurs=self._saboteur_digests,
+            saboteurs=self.inspection.digests,
             outcomes=outcomes,
             kills={pair: fate for pair, fate in kills.items() if pair[1] in self.saboteurs},
             run=self._run.model_copy(update={"sources": dict(sorted(files.items()))}),
         )
-
-    @cached_property
-    def _sources(self) -> Sources:
-        return Sources(self.project)
-
-    @cached_property
-    def _saboteur_digests(self) -> dict[str, str]:
-        return saboteur_digests(self.saboteurs, self._sources)
 
     @cached_property
     def _run(self) -> Run:
@@ -257,7 +249,7 @@ class Session:
         }
 
     def _marks(self, name: str) -> list[Binding]:
-        return [each for each in self.bindings if each.falsifier == name]
+        return self.inspection.marks.get(name, [])
 
     def _is_bound(self, name: str) -> bool:
         return name in self.collected or bool(self._marks(name))
@@ -269,7 +261,7 @@ class Session:
 
     def _dangling(self) -> list[str]:
         """Marks whose falsifier no contract of the project declares."""
-        marked = {each.falsifier: f"{each.path}:{each.line}" for each in self.bindings}
+        marked = {each.falsifier: f"{each.path}:{each.line}" for each in self.inspection.bindings}
         marked |= {name: min(tests) for name, tests in self.collected.items() if tests}
         unknown = {name: where for name, where in marked.items() if name not in self.falsifiers}
         if not unknown:
@@ -289,21 +281,17 @@ def open_session(
     arguments: Sequence[str],
 ) -> Session:
     """Load the contracts; raises ContractError or ProjectError where one cannot be used."""
-    read = read_contracts(project, contract_paths(contracts))
+    read = load_together(project, contract_paths(contracts))
     named = {path.resolve() for path in contracts}
     prose = [each for each in read.foreign if each.path in named or not read.loaded]
-    findings = [*read.findings, *(foreign_finding(each.source) for each in prose)]
-    if not findings:
-        known = [path.stem for path in project.contract_files()]
-        findings += across(read.loaded, known)
-    if findings:
-        raise ContractError(findings)
+    if prose:
+        raise ContractError(foreign_finding(each.source) for each in prose)
     return Session(project, read.loaded, mode, sabotage, arguments, foreign=read.foreign)
 
 
 def declared(project: Project) -> dict[str, Falsifier]:
     """The falsifiers of every valid contract in the project's folder, by id."""
-    valid, _ = read_all(project, project.contract_files())
+    valid = read_contracts(project, project.contract_files()).loaded
     return {each.id: each for loaded in valid for each in loaded.contract.falsifiers}
 
 

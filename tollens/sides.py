@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tollens import contract as contract_file
 from tollens import evidence as evidence_file
 from tollens.contract import Contract
+from tollens.dialect import is_foreign
 from tollens.errors import ContractError, EvidenceError
 from tollens.evidence import Evidence
 from tollens.project import Project
 from tollens.review import Review
-from tollens.revisions import contents, tree
+from tollens.revisions import contents_by_path, tree
 from tollens.source import parse
 from tollens.standing import Standing, recorded
 from tollens.verdicts import denominator
@@ -44,29 +45,36 @@ def now(review: Review) -> Side:
 
 def then(project: Project, commit: str, new: Side) -> Side:
     """The contracts and the evidence as a commit had them; the same evidence is not reread."""
-    files = {
-        name: path
-        for folder in (project.contracts, project.evidence)
-        for path, name in tree(project.root, commit, folder).items()
-        if Path(path).suffix in (".yaml", ".yml") or Path(path).name == "evidence.json"
-    }
     contracts: dict[str, Contract] = {}
     evidence: dict[str, Evidence | None] = {}
     unreadable: dict[str, str] = {}
-    for name, data in contents(project.root, files):
-        path = Path(files[name])
+    for path, data in _files(project, commit, project.contracts, "*.y*ml"):
         try:
-            if path.suffix != ".json":
-                text = data.decode(errors="replace")
-                contracts[path.stem] = contract_file.validate(path, parse(text, str(path))).contract
-            elif (project.root / path).is_file() and (project.root / path).read_bytes() == data:
-                evidence[path.parent.name] = new.evidence.get(path.parent.name)
-            else:
-                evidence[path.parent.name] = evidence_file.parse(data, str(path))
-        except (ContractError, EvidenceError) as error:
+            source = parse(data.decode(errors="replace"), str(path))
+            if not is_foreign(source.data):
+                contracts[path.stem] = contract_file.validate(path, source).contract
+        except ContractError as error:
+            unreadable[str(path)] = str(error).partition("\n")[0]
+    for path, data in _files(project, commit, project.evidence, "*/evidence.json"):
+        try:
+            name, here = path.parent.name, project.root / path
+            same = here.is_file() and here.read_bytes() == data
+            evidence[name] = (
+                new.evidence.get(name) if same else evidence_file.parse(data, str(path))
+            )
+        except EvidenceError as error:
             unreadable[str(path)] = str(error).partition("\n")[0]
     asked = {name: each for name, each in contracts.items() if _asked_for(project, name, new)}
     return Side(asked, evidence, unreadable)
+
+
+def _files(
+    project: Project, commit: str, folder: str, pattern: str
+) -> Iterator[tuple[Path, bytes]]:
+    """What a commit had in a folder of the project whose path ends as `pattern` says."""
+    found = tree(project.root, commit, folder)
+    kept = {path: name for path, name in found.items() if PurePath(path).match(pattern)}
+    yield from ((Path(path), data) for path, data in contents_by_path(project.root, kept))
 
 
 def _asked_for(project: Project, name: str, new: Side) -> bool:

@@ -5,7 +5,6 @@ Only an id or a path that is longer by itself makes a line longer.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,10 @@ from tollens.dialect import NAME, Foreign
 from tollens.outcomes import Outcome
 from tollens.unbound import UNBOUND, summary
 from tollens.verdicts import Kill, Status, Verdict, denominator
+from tollens.wrapping import wrap
 
 if TYPE_CHECKING:
     from tollens.session import Closed, Session
-
-WIDTH = 80
 
 
 def lines(session: Session) -> Iterator[str]:
@@ -30,34 +28,34 @@ def lines(session: Session) -> Iterator[str]:
     if session.sabotage:
         yield from _matrix(session)
     for failure in session.failures:
-        yield from _wrap(f"FAILED {failure}", "", " " * 7)
+        yield from wrap(f"FAILED {failure}", "", " " * 7)
     if session.closed:
         verdicts = [verdict for each in session.closed for verdict in each.verdicts.values()]
         verdicts += [Verdict.NOT_RUN for each in session.foreign for _ in each.falsifiers]
         count = len(session.closed) + len(session.foreign)
-        yield from _wrap(f"{denominator(verdicts)}; {count} contract(s)", "", "  ")
+        yield from wrap(f"{denominator(verdicts)}; {count} contract(s)", "", "  ")
 
 
 def _contract(closed: Closed) -> Iterator[str]:
     contract, standing = closed.loaded.contract, closed.recorded.standing
     yield ""
-    yield from _wrap(f"{contract.id} {contract.version}  {contract.title}", "", "  ")
+    yield from wrap(f"{contract.id} {contract.version}  {contract.title}", "", "  ")
     for falsifier in contract.falsifiers:
         yield f"  {falsifier.id}"
         for outcome in closed.of(falsifier.id):
             yield from _outcome(outcome, standing[falsifier.id].discharge)
     said = denominator(list(closed.verdicts.values()))
-    yield from _wrap(f"{standing.status}; {said}{_wrote(closed)}", "  ", "    ")
+    yield from wrap(f"{standing.status}; {said}{_wrote(closed)}", "  ", "    ")
 
 
 def _foreign(foreign: Foreign) -> Iterator[str]:
     """A contract in another dialect: nothing in it is bound, so nothing of it was run."""
     yield ""
-    yield from _wrap(f"{foreign.id} {foreign.version}  in the {NAME} dialect", "", "  ")
+    yield from wrap(f"{foreign.id} {foreign.version}  in the {NAME} dialect", "", "  ")
     for prose in foreign.falsifiers:
         yield f"  {prose.id}"
         yield f"    {Verdict.NOT_RUN:<12}  {UNBOUND}"
-    yield from _wrap(f"{Status.PROPOSED}; {summary(foreign)}", "  ", "    ")
+    yield from wrap(f"{Status.PROPOSED}; {summary(foreign)}", "  ", "    ")
 
 
 def _outcome(outcome: Outcome, discharge: str) -> Iterator[str]:
@@ -65,7 +63,7 @@ def _outcome(outcome: Outcome, discharge: str) -> Iterator[str]:
     yield f"    {told}  {outcome.seconds:.2f} s"
     for name, judged in outcome.measures.items():
         yield from _measure(name, judged)
-    yield from _wrap(outcome.reason, " " * 6, " " * 6, rows=4)
+    yield from wrap(outcome.reason, " " * 6, " " * 6, rows=4)
 
 
 def _measure(name: str, judged: Judged) -> list[str]:
@@ -74,22 +72,7 @@ def _measure(name: str, judged: Judged) -> list[str]:
     value = f"{show(judged.value)} {judged.bound}{unit}"
     margin = "" if judged.margin is None else f"  margin {show(float(judged.margin))}"
     text = f"{mark} {name:<26} {value}{margin}"
-    return _wrap(text, " " * 6, " " * 10, rows=4, break_long_words=True)
-
-
-def _wrap(
-    text: str, first: str, rest: str, rows: int | None = None, break_long_words: bool = False
-) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=break_long_words,
-        break_on_hyphens=False,
-        max_lines=rows,
-        placeholder=" …",
-    )
+    return wrap(text, " " * 6, " " * 10, rows=4, break_long_words=True)
 
 
 def _wrote(closed: Closed) -> str:
@@ -112,5 +95,5 @@ def _matrix(session: Session) -> Iterator[str]:
             last = falsifier
         yield f"    {fate:<9} {saboteur}"
         if fate is not Kill.KILLED:
-            yield from _wrap(reason, " " * 14, " " * 14, rows=4)
+            yield from wrap(reason, " " * 14, " " * 14, rows=4)
     yield ""

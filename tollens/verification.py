@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tollens.contract import Loaded
-from tollens.digests import git
 from tollens.errors import EvidenceError
 from tollens.evidence import Evidence, parse, read
 from tollens.lint import consistency
 from tollens.project import Project
+from tollens.revisions import contents, past
 from tollens.signing import refusals
 
 if TYPE_CHECKING:
@@ -70,8 +69,10 @@ def _chain(
     project: Project, path: Path, evidence: Evidence, loaded: Loaded
 ) -> tuple[list[str], list[str]]:
     """Follow `previous` from the current evidence, and look up what each entry names."""
-    kept = dict(versions(project.root, project.shown(path)))
-    kept[hashlib.sha256(path.read_bytes()).hexdigest()] = path.read_bytes()
+    shown = project.shown(path)
+    names = past(project.root, shown).get(shown, [])
+    versions = [path.read_bytes(), *(data for _, data in contents(project.root, names))]
+    kept = {hashlib.sha256(data).hexdigest(): data for data in versions}
     problems, notes = [], []
     previous = evidence.predicate.previous
     seen = 1
@@ -92,14 +93,3 @@ def _chain(
         if (said.version, said.claims) != (entry.version, entry.claims):
             problems.append(f"the entry of {entry.date} names evidence of other claims")
     return problems, notes
-
-
-def versions(root: Path, shown: str) -> Iterator[tuple[str, bytes]]:
-    """(sha256, bytes) of every version of a file that git holds."""
-    log = git(root, "log", "--format=%H", "--", shown) or ""
-    for commit in log.split():
-        done = subprocess.run(
-            ["git", "show", f"{commit}:./{shown}"], cwd=root, capture_output=True, check=False
-        )
-        if done.returncode == 0:
-            yield hashlib.sha256(done.stdout).hexdigest(), done.stdout

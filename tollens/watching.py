@@ -33,8 +33,14 @@ class View:
     paths: frozenset[Path]
 
 
-def watch(look: Callable[[], View], paths: Iterable[Path]) -> int:
-    """Show what `look` sees, again when its files change; the exit code of the last view."""
+Look = Callable[[frozenset[Path]], View]
+
+
+def watch(look: Look, paths: Iterable[Path]) -> int:
+    """Show what `look` sees, again when its files change; the exit code of the last view.
+
+    `look` is told the files that the last view rested on, `paths` at first.
+    """
     view = View([], 0, frozenset(paths))
     with _screen() if sys.stdout.isatty() else _blocks() as draw:
         try:
@@ -48,14 +54,15 @@ def watch(look: Callable[[], View], paths: Iterable[Path]) -> int:
     return view.code
 
 
-def _views(look: Callable[[], View], paths: frozenset[Path]) -> Iterator[View]:
+def _views(look: Look, paths: frozenset[Path]) -> Iterator[View]:
     """A view at once, and one after each change; what changes during a look is seen by the next."""
     seen: Times | None = None
     while True:
         now = _times(paths)
         if now != seen:
-            view = look()
-            seen = now if view.paths == paths else _times(view.paths)
+            view = look(paths)
+            kept = {path: now[path] for path in view.paths & paths}
+            seen = kept | _times(view.paths - paths)
             paths = view.paths
             yield view
         time.sleep(SECONDS)

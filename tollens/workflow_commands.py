@@ -8,11 +8,11 @@ from __future__ import annotations
 from tollens.errors import Finding
 
 
-def command(finding: Finding, prefix: str = "") -> str:
+def command(finding: Finding) -> str:
     """One line: `::error file=…,line=…,title=RULE::what was found, was expected, is to do`."""
     rows = [("", finding.found), ("expected: ", finding.expected), ("do: ", finding.hint)]
     message = "\n".join(f"{name}{text}" for name, text in rows if text)
-    given = {"file": prefix + finding.path, "line": finding.line, "title": finding.rule}
+    given = {"file": finding.path, "line": finding.line, "title": finding.rule}
     properties = ",".join(f"{name}={_property(str(value))}" for name, value in given.items())
     return f"::{finding.severity} {properties}::{_data(message)}"
 

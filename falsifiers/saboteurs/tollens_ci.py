@@ -1,7 +1,10 @@
 """Planted faults in what CI is given that contracts/tollens-ci-v1.yaml must notice."""
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
+
+import yaml
 
 
 def sarif_line_lost(plant):
@@ -19,17 +22,17 @@ def sarif_line_lost(plant):
 
 
 def sarif_rule_of_another(plant):
-    """A result's index is that of the next rule."""
+    """A result's index is that of the rule before."""
 
-    def next_rule(result):
-        return lambda *args: (made := result(*args)) | {"ruleIndex": made["ruleIndex"] + 1}
+    def rule_before(result):
+        return lambda *args: (made := result(*args)) | {"ruleIndex": made["ruleIndex"] - 1}
 
-    plant("tollens.sarif._result", next_rule)
+    plant("tollens.sarif._result", rule_before)
 
 
 def sarif_path_unescaped(plant):
     """A path is written as it is, where a URI is due."""
-    plant("tollens.sarif._artifact", lambda _: lambda path, prefix: _uri(prefix + path))
+    plant("tollens.sarif._artifact", lambda _: _uri)
 
 
 def _uri(path):
@@ -71,7 +74,12 @@ def github_percent_unescaped(plant):
 
 def github_path_of_project(plant):
     """A file is named from the project's root, also where that lies below the repository's."""
-    plant("tollens.past.prefix", lambda _: lambda root: "")
+    plant("tollens.past.in_repository", lambda _: lambda root: str)
+
+
+def github_path_glued(plant):
+    """The way to the project is put before any path, also of a file beside the project."""
+    plant("tollens.past.in_repository", lambda _: lambda root: lambda path: f"{root.name}/{path}")
 
 
 def fingerprint_of_the_line(plant):
@@ -181,6 +189,39 @@ def diff_with_the_tree_itself(plant):
         yield project
 
     plant("tollens.past.project_at", lambda _: itself)
+
+
+def diff_leaves_out_a_folder(plant):
+    """What an archive of the revision would not have is left out."""
+
+    def fault(tree):
+        def exported(*args, **kwargs):
+            found = tree(*args, **kwargs).items()
+            return {path: name for path, name in found if not path.startswith("contracts/")}
+
+        return exported
+
+    plant("tollens.revisions.tree", fault)
+
+
+def diff_leaves_out_links(plant):
+    """A symbolic link of the revision is not there."""
+    plant("tollens.past._link", lambda _: lambda folder, path, target: None)
+
+
+def diff_leaves_a_copy(plant):
+    """The revision's files stay in the project."""
+
+    def fault(project_at):
+        @contextmanager
+        def leaving(project, revision):
+            with project_at(project, revision) as past:
+                shutil.copytree(past.root, project.root / "then", dirs_exist_ok=True)
+                yield past
+
+        return leaving
+
+    plant("tollens.past.project_at", fault)
 
 
 def rule_always_silent(plant):
@@ -321,3 +362,8 @@ def junit_of_the_first_falsifier(plant):
             lambda self, trial: original(self, trial) if trial.falsifier != "F-BROKEN" else iter(())
         ),
     )
+
+
+def baseline_of_an_older_yaml(plant):
+    """A baseline is written for readers of YAML 1.1, to which other texts are numbers."""
+    plant("tollens.yaml_writer.dump", lambda _: lambda data: yaml.safe_dump(data, sort_keys=False))

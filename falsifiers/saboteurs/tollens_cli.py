@@ -40,7 +40,7 @@ def cli_always_stale(plant):
 
         return changed
 
-    plant("tollens.lint.today", other)
+    plant("tollens.inspection.today", other)
 
 
 def cli_history_unchecked(plant):
@@ -130,3 +130,36 @@ def cli_modeline_unfollowed(plant):
         return lambda loaded: (found := modeline(loaded)) and "not there" not in found[0] and found
 
     plant("tollens.lint._modeline", trusting)
+
+
+def cli_errors_of_the_system_uncaught(plant):
+    """What cannot be read or written is no error that the command expects."""
+
+    def fault(app):
+        def faulty():
+            try:
+                app()
+            except OSError as error:
+                raise RuntimeError(str(error)) from error
+
+        return faulty
+
+    plant("tollens.cli.app", fault)
+
+
+def cli_empty_folder_overlooked(plant):
+    """A folder without evidence, beside one with some, is passed over."""
+
+    def fault(evidence_paths):
+        def faulty(project, paths):
+            kept = [path for path in paths or () if any(path.rglob("evidence.json"))]
+            return evidence_paths(project, kept or paths)
+
+        return faulty
+
+    plant("tollens.cli_options.evidence_paths", fault)
+
+
+def cli_circle_overlooked(plant):
+    """That contracts rest on each other in a circle is not looked for."""
+    plant("tollens.contract.across", lambda across: lambda loaded, known: [])

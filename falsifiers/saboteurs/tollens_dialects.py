@@ -198,3 +198,21 @@ def import_overwrites(plant):
 def import_of_an_invalid_one(plant):
     """A contract that is none in its own dialect is imported as far as it goes."""
     plant("tollens.dialect.findings", lambda _: lambda foreign: iter(()))
+
+
+def import_writes_before_it_looks(plant):
+    """The folder is made for a contract that is then refused."""
+
+    def fault(schema_for):
+        def faulty(contract):
+            contract.parent.mkdir(parents=True, exist_ok=True)
+            return schema_for(contract)
+
+        return faulty
+
+    plant("tollens.scaffold.schema_for", fault)
+
+
+def import_content_with_what_is_part_of_another(plant):
+    """A value counts as carried wherever its text stands, in a longer one too."""
+    plant("tollens.importing._times", lambda _: lambda text, rows, tails: rows.count(text))

@@ -68,7 +68,7 @@ def difference_versions_as_text(plant):
 
 def difference_told_in_wide_lines(plant):
     """A change is one line, however long."""
-    plant("tollens.cli_diff._change_lines", lambda lines: lambda change: [str(change)])
+    plant("tollens.wrapping.wrap", lambda wrap: lambda text, *args, **more: [text])
 
 
 def difference_too_low_a_version_passes(plant):

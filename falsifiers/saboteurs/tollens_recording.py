@@ -101,7 +101,7 @@ def disagreement_ignored(plant):
 
 def table_not_wrapped(plant):
     """Lines are as long as they are."""
-    plant("tollens.table._wrap", lambda wrap: lambda text, first, *rest, **more: [first + text])
+    plant("tollens.wrapping.wrap", lambda _: lambda text, first="", *rest, **more: [first + text])
 
 
 def denominator_hidden(plant):

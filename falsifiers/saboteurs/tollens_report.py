@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
+from tollens.errors import TollensError
+
 
 def report_escape_removed(plant):
     """The template puts texts into the page as they are."""
@@ -54,7 +56,7 @@ def report_scale_turned(plant):
 
 def report_blocker_gone_untold(plant):
     """A need that is met by now is not noticed."""
-    plant("tollens.review._blocker_gone", lambda gone: lambda *args: False)
+    plant("tollens.inspection.Inspection.blocker_gone", lambda gone: lambda *args: False)
 
 
 def report_best_first(plant):
@@ -303,3 +305,72 @@ def report_faint_text(plant):
 def comment_takes_others_for_removed(plant):
     """A contract that was not asked for is told as removed."""
     plant("tollens.sides._asked_for", lambda asked_for: lambda *args: True)
+
+
+def comment_takes_any_yaml_for_a_contract(plant):
+    """Whatever is YAML was a contract, wherever it lay."""
+
+    def fault(files):
+        def faulty(project, commit, folder, pattern):
+            if folder == project.contracts:
+                yield from files(project, commit, project.evidence, pattern)
+            yield from files(project, commit, folder, pattern)
+
+        return faulty
+
+    plant("tollens.sides._files", fault)
+
+
+def comment_takes_prose_for_a_contract(plant):
+    """A contract in another dialect is read as one of ours that is broken."""
+    plant("tollens.dialect.is_foreign", lambda _: lambda data: False)
+
+
+def report_attachments_charged_once(plant):
+    """What several falsifiers show takes room only once."""
+
+    def fault(kept):
+        def faulty(*args):
+            return {key: replace(each, uses=1) for key, each in kept(*args).items()}
+
+        return faulty
+
+    plant("tollens.attachments.kept", fault)
+
+
+def report_contracts_dropped_in_silence(plant):
+    """The page does not say that it has some of the contracts only."""
+
+    def fault(details):
+        def faulty(contracts):
+            for each in details(contracts):
+                kept = tuple(word for word in each.omitted if "contracts but" not in word)
+                yield replace(each, omitted=kept)
+
+        return faulty
+
+    plant("tollens.page._details", fault)
+
+
+def report_alarms_dropped_in_silence(plant):
+    """The page does not say how much that needs attention it does not list."""
+
+    def fault(grouped):
+        return lambda lines: grouped(lines)[:200]
+
+    plant("tollens.since.grouped", fault)
+
+
+def report_too_large_and_returned(plant):
+    """Where nothing fits, a page is returned that is too large."""
+
+    def fault(render):
+        def faulty(project, review, since, limit=2_000_000):
+            try:
+                return render(project, review, since, limit)
+            except TollensError:
+                return render(project, review, since)
+
+        return faulty
+
+    plant("tollens.page.render", fault)

@@ -1,5 +1,6 @@
 """Planted faults in `tollens status --watch` that contracts/tollens-status-v1.yaml must notice."""
 
+import gc
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,10 +19,36 @@ def watch_sees_no_sources(plant):
     plant("tollens.cli_status._view", fault)
 
 
+def watch_sees_no_saboteurs(plant):
+    """Of the folder of tests, what lies in folders below it is not looked for."""
+    plant(
+        "tollens.cli_status._below",
+        lambda below: lambda project: {p for p in below(project) if "saboteurs" not in p.parts},
+    )
+
+
+def watch_forgets_after_an_error(plant):
+    """After an error, what the view before it rested on is not looked for any more."""
+    plant("tollens.cli_status._view", lambda view: lambda *args: view(*args[:2], frozenset()))
+
+
+def watch_never_collects(plant):
+    """What is not reachable any more stays in memory, however long it watches."""
+
+    def fault(watch):
+        def faulty(*args):
+            gc.disable()
+            return watch(*args)
+
+        return faulty
+
+    plant("tollens.cli_status.watch", fault)
+
+
 def watch_always_draws(plant):
     """It draws at every look, whether anything changed or not."""
     count = iter(range(10**9))
-    plant("tollens.watching._times", lambda times: lambda paths: next(count))
+    plant("tollens.watching._times", lambda times: lambda paths: dict.fromkeys(paths, next(count)))
 
 
 def watch_ends_with_zero(plant):
@@ -59,3 +86,24 @@ def watch_clears_the_screen(plant):
 def watch_crops_in_silence(plant):
     """What a screen cannot hold is left out without a word."""
     plant("tollens.watching.fitted", lambda fitted: lambda lines, height: lines[:height])
+
+
+def watch_sees_no_folders(plant):
+    """What comes and goes in folders below the contracts' is not looked for."""
+    plant(
+        "tollens.cli_status._below",
+        lambda below: lambda project: {p for p in below(project) if "more" not in p.parts},
+    )
+
+
+def watch_digests_twice(plant):
+    """What a contract's evidence has to be of is found out again, whenever it is asked for."""
+
+    def fault(today):
+        def faulty(inspection, loaded):
+            inspection._today.clear()
+            return today(inspection, loaded)
+
+        return faulty
+
+    plant("tollens.inspection.Inspection.today", fault)
