@@ -218,6 +218,7 @@ def clean(environment: "os._Environ[str]") -> dict[str, str]:
     bare = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     own = {"COLUMNS": "80", "NO_COLOR": "1", "PATH": path, "PYTHONPATH": str(ROOT)}
+    own |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     own |= {"PYTEST_ADDOPTS": "-W 'ignore:Module already imported'"}  # as this process has
     return {**kept, **who, **bare, **own}
 
