@@ -2,7 +2,7 @@
 
 The harness, the engine and pytest run in a forked child of this process, so that planted faults
 reach them and nothing is imported twice; anything else runs in bash. `cd` and `echo $?` are the
-shell's own.
+shell's own. What ends in `&` goes on until the shell is closed, as a server does.
 """
 
 import importlib
@@ -14,25 +14,30 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 from falsifiers.doc_pages import ROOT, words
 
 SHELL = re.compile(r"[|&;<>*]|\$[A-Za-z({]")
+QUOTED = re.compile(r"'[^']*'")
 ASSIGNED = re.compile(r"[A-Z][A-Z0-9_]*=")
 PATIENCE = 120  # seconds; a command that waits for something is none to follow
+HEAVY = ("torch._dynamo", "matplotlib.figure")  # seconds, in each child that trains
 SCRIPTS = ("tollens", "pytest", "mkdocs")
 VARIES = (
     (re.compile(r"\b\d+\.\d+ ?s\b( \(\d+:\d+:\d+\))?"), "0 s"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"\b\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?"), "DATE"),
     (re.compile(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{7,64}\b"), "DIGEST"),
     (re.compile(r"\b\d+\.\d+e-\d+"), "TINY"),
+    (re.compile(r"-\d\.\d{4}\b"), "LOGPROB"),  # of random weights: each route has its own
     (re.compile(r"={3,}"), "=="),
     (re.compile(r"-{3,}"), "--"),
     (re.compile(r"\s+"), " "),
@@ -54,24 +59,36 @@ class Shell:
     folder: Path
     code: int = 0
     environment: dict[str, str] = field(default_factory=lambda: clean(os.environ))
+    background: list[int] = field(default_factory=list)
 
     def run(self, text: str) -> "Printed":
         """What a command prints; sets `code`."""
-        parts = words(text)
+        parts = words(text.replace("\\\n", " "))
         if parts == ["echo", "$?"]:
             code, self.code = self.code, 0
             return Printed(f"{code}\n")
         if parts[0] == "cd":
             self.folder, self.code = (self.folder / parts[1]).resolve(), 0
             return Printed()
+        waits = parts[-1] != "&"
+        parts = parts if waits else parts[:-1]
         given = list(itertools.takewhile(ASSIGNED.match, parts))
-        main = None if SHELL.search(text) else entry(parts[len(given) :])
-        if main is None:
+        main = None if waits and SHELL.search(QUOTED.sub("", text)) else entry(parts[len(given) :])
+        if main is None and not waits:
+            self.code, printed = 126, Printed(err="in the background: expected a command of ours")
+        elif main is None:
             self.code, printed = self._spawn(["bash", "-c", f"set -o pipefail; {text}"])
         else:
             more = dict(each.split("=", 1) for each in given)
-            self.code, printed = self._fork(*main, {**self.environment, **more})
+            self.code, printed = self._fork(*main, {**self.environment, **more}, waits)
         return printed
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        while self.background:
+            child = self.background.pop()
+            os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
 
     def _spawn(self, command: list[str]) -> "tuple[int, Printed]":
         try:
@@ -88,17 +105,32 @@ class Shell:
         return done.returncode, Printed(_text(done.stdout), _text(done.stderr))
 
     def _fork(
-        self, main: Callable[[], object], arguments: list[str], environment: dict[str, str]
+        self,
+        main: Callable[[], object],
+        arguments: list[str],
+        environment: dict[str, str],
+        waits: bool,
     ) -> "tuple[int, Printed]":
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             child = os.fork()
             if child == 0:
                 self._become(out.fileno(), err.fileno(), main, arguments, environment)
-            _, status = os.waitpid(child, 0)
-            out.seek(0)
-            err.seek(0)
-            printed = Printed(_text(out.read()), _text(err.read()))
-        return os.waitstatus_to_exitcode(status), printed
+            code = self._ended(child) if waits else self._settled(child, out.fileno())
+            printed = Printed(_text(_whole(out)), _text(_whole(err)))
+        return code, printed
+
+    def _ended(self, child: int) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def _settled(self, child: int, out: int) -> int:
+        """Wait until it has printed a line, or has ended; it goes on in the background."""
+        while os.fstat(out).st_size == 0:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        self.background.append(child)
+        return 0
 
     def _become(
         self,
@@ -123,6 +155,8 @@ class Shell:
             os.environ.clear()
             os.environ.update(environment)
             warnings.resetwarnings()
+            if torch := sys.modules.get("torch"):
+                torch.set_num_threads(1)  # of several none came along into this process
             sys.argv, sys.modules["__main__"] = arguments, ModuleType("__main__")
             code = _code(main)
         except BaseException:
@@ -131,6 +165,11 @@ class Shell:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+
+def _whole(file: IO[bytes]) -> bytes:
+    """What a child wrote, whose place in the file is ours too."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
 
 
 def _text(printed: bytes) -> str:
@@ -154,7 +193,8 @@ def entry(parts: list[str]) -> tuple[Callable[[], object], list[str]] | None:
     if name == "python" and rest[:1] == ["-m"]:
         name, rest = rest[1], rest[2:]
         if name == "engine":
-            return importlib.import_module("engine.cli").main, ["python -m engine", *rest]
+            modules = [importlib.import_module(each) for each in ("engine.cli", *HEAVY)]
+            return modules[0].main, ["python -m engine", *rest]
     if name not in SCRIPTS:
         return None
     return script(name), [name, *rest]
@@ -178,6 +218,7 @@ def clean(environment: "os._Environ[str]") -> dict[str, str]:
     bare = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     own = {"COLUMNS": "80", "NO_COLOR": "1", "PATH": path, "PYTHONPATH": str(ROOT)}
+    own |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     own |= {"PYTEST_ADDOPTS": "-W 'ignore:Module already imported'"}  # as this process has
     return {**kept, **who, **bare, **own}
 

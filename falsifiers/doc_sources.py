@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from falsifiers.doc_pages import ROOT
 from falsifiers.doc_shell import Shell
@@ -56,6 +57,7 @@ def _assigned(path: str, name: str):
     return targets[name].value
 
 
+@cache  # of which no planted fault is a part
 def helps(name: str) -> dict[str, str]:
     """What `--help` prints of a command and of all below it, by the words that call it."""
     shell, found, waiting = Shell(ROOT), {}, [COMMANDS[name]]

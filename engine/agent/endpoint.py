@@ -45,7 +45,7 @@ class Endpoint:
     """An address; several threads may ask at once."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        self.url, self._parts, self._key = url, _parts(url), key
+        self.url, self._parts, self._key = url, _parts(url), _sendable(key or "")
         self._path = self._parts.path.rstrip("/").removesuffix("/v1")
         self._stopped = Event()
         self._open: set[socket] = set()
@@ -161,11 +161,18 @@ class Endpoint:
 
 
 def _parts(url: str) -> SplitResult:
-    with suppress(ValueError):  # of a bracket that is open, or a port that is no number
+    with suppress(ValueError):  # of an open bracket, a port that is no number, a name that is none
         parts = urlsplit(url)
-        if parts.scheme in CONNECTIONS and parts.hostname and parts.port != 0:
+        host = (parts.hostname or "").encode("idna")
+        if parts.scheme in CONNECTIONS and host and parts.port != 0 and parts.path.isascii():
             return parts
     raise EngineError(f"--url: found {url}, expected http://HOST:PORT")
+
+
+def _sendable(key: str) -> str:
+    if key.isascii() and key.isprintable():
+        return key
+    raise EngineError("the key: found what no header can carry, expected printable ASCII")
 
 
 def _shut(connection: socket) -> None:

@@ -4,6 +4,7 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from engine.agent.endpoint import Reply
 from engine.agent.protocol import Action
@@ -251,6 +252,21 @@ def agent_gateways_time_is_a_failure(plant):
         return faulty
 
     plant("engine.agent.endpoint.Endpoint._once", fault)
+
+
+def agent_any_address_goes(plant):
+    """What is no address is taken for this machine's."""
+
+    def fault(parts):
+        def faulty(url):
+            try:
+                return parts(url)
+            except EngineError:
+                return urlsplit("http://127.0.0.1:1")
+
+        return faulty
+
+    plant("engine.agent.endpoint._parts", fault)
 
 
 def agent_loading_server_has_no_models(plant):

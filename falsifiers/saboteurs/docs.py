@@ -4,6 +4,8 @@ A fault in a page is put where pages are read. Where following every page would 
 comes with one small page in place of all.
 """
 
+import itertools
+
 
 def docs_link_to_nowhere(plant):
     """A generated page links to a page that is not there."""
@@ -52,6 +54,25 @@ def docs_block_broken(plant):
     after_a_page(plant, "docs/engine.md", "\n```python\nprint((1)\n```\n")
 
 
+def docs_one_more_left_out(plant):
+    """A page has more that nobody runs."""
+    after_a_page(plant, "docs/data.md", "\n```console\n$ make oracles\n```\n")
+
+
+def docs_reason_left_over(plant):
+    """The command for which a file stood in is gone."""
+    in_a_page(plant, "docs/data.md", "engine corpus notes ", "engine corpus texts ")
+
+
+def docs_page_unknown_to_the_contract(plant):
+    """A page is written, and no evidence depends on it."""
+    plant("falsifiers.doc_pages.pages", lambda pages: lambda: [*pages(), "docs/new.md"])
+    plant(
+        "falsifiers.doc_pages.text_of",
+        lambda text_of: lambda page: "" if page == "docs/new.md" else text_of(page),
+    )
+
+
 def docs_output_drifted(plant):
     """A page shows what the command printed once."""
     only_page(plant, "$ tollens explain yaml\nrule: yml\n…\n")
@@ -66,6 +87,37 @@ def docs_harness_says_otherwise(plant):
     """The command prints something else than the page shows."""
     only_page(plant, "$ tollens explain yaml\nrule: yaml\n…\n")
     plant("tollens.cli_options.print_lines", lambda show: lambda lines: show(map(str.upper, lines)))
+
+
+def docs_block_of_another_language(plant):
+    """A session that is not marked as one is not followed."""
+    only_page(plant, "$ tollens explain yaml > said\n```\n\n```sh\n$ tollens prove\n")
+
+
+def docs_commands_skipped(plant):
+    """Of each block the reader types the first command alone."""
+    only_page(plant, "$ tollens explain yaml > said\n$ tollens explain stale > more\n")
+    plant(
+        "falsifiers.doc_pages._commands",
+        lambda commands: lambda block: itertools.islice(commands(block), 1),
+    )
+
+
+def docs_engine_says_otherwise(plant):
+    """The engine prints another size than it wrote."""
+    only_page(plant, "$ python -m engine fixture tiny.gguf\ntiny.gguf: 3580000 bytes\n")
+    plant("engine.cli_tools.replace", lambda replace: lambda sizes, **_: replace(sizes, layers=1))
+
+
+def docs_server_answers_otherwise(plant):
+    """The server names another model than the page shows."""
+    only_page(
+        plant,
+        "$ python -m engine fixture tiny.gguf\n"
+        "$ python -m engine serve tiny.gguf --port 8011 &\nhttp://127.0.0.1:8011\n"
+        '$ curl -s http://127.0.0.1:8011/v1/models\n…{"id":"tiny",…\n',
+    )
+    plant("engine.server.Service._card", lambda card: lambda self: {**card(self), "id": "small"})
 
 
 def docs_failure_is_fine(plant):
