@@ -217,7 +217,7 @@ def test_only_what_changed_is_sent_and_an_environment_is_made_once(observe, ther
         observe("changed", sent_files(order, host, changed))
         for each in (project, changed):  # of which an environment is the same
             place = there.folder / "projects" / each.digest[:16]
-            send.make_environment(order, host, each, str(place), ignore)
+            send.make_environment(order, host, each.environment("3.11.9"), str(place), ignore)
     names = [each.name for each in changed.files]
     off = [(place / name).read_bytes() != (checkout / name).read_bytes() for name in names]
     observe("files_off", sum(off))

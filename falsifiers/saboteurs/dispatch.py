@@ -190,10 +190,14 @@ def job_in_the_session_of_ssh(plant):
 
 
 def a_full_disk_is_passed_over(plant):
-    """A file that could not be written is not missed."""
-    old = "raise OSError(error.errno, error.strerror, path) from error"
-    there(plant, "files.py", old, "pass")
-    there(plant, "project.py", "return keep(project, files)", "return []")
+    """A file of the project that could not be written is not missed."""
+    old = "put(os.path.join(project, name), data)\n    return keep(project, files)"
+    new = """try:
+            put(os.path.join(project, name), data)
+        except OSError:
+            pass
+    return []"""
+    there(plant, "project.py", old, new)
 
 
 def half_a_file_is_left(plant):
