@@ -250,6 +250,8 @@ def torchrun_without_a_module(plant):
     def fault(command):
         def faulty(self, python):
             words = command(self, python)
+            if self.processes == 1:
+                return words
             at = len(words) - len(self.arguments()) - 2
             return words[:at] + words[at + 1 :]
 
