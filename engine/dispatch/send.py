@@ -158,6 +158,6 @@ def describe(
         sent |= {"digest": project.digest, "commit": project.commit, "dirty": project.dirty}
     own = {name: value for name, value in order.to_dict().items() if name != "plan"}
     seen = {name: facts[name] for name in ("python", "free", "memory", "cuda")}
-    how = {"command": order.command(python), "again": order.words()}
+    how: dict[str, Any] = {"command": order.command(python), "again": order.words()}
     how |= {"project": sent, "facts": seen}
     return json.loads(json.dumps({**found, "dispatched": {**own, **how}}))  # type: ignore[no-any-return]

@@ -135,11 +135,6 @@ def room_is_asked_for_again(plant):
     there(plant, "probe.py", 'ready(os.path.join(base, "environments"))', "[]")
 
 
-def resume_with_other_options(plant):
-    """Options beside --resume are ignored."""
-    plant("engine.cli_train._require_nothing_else", lambda require: lambda context: None)
-
-
 def any_order_will_do(plant):
     """What an order says is not looked at."""
     plant("engine.dispatch.order.Order.__post_init__", lambda check: lambda self: None)
