@@ -32,8 +32,8 @@ python -m engine watch gpu1:/home/me/tollens/runs/first
 python -m engine watch runs/first --contract contracts/distill-train-v1.yaml
 
 The run goes on whether it is watched or not; Ctrl-C ends the watching alone.
-Exit codes: 0 the claim holds of the run, 1 it does not, or the run failed or died; 2 bad input;
-130 stopped by Ctrl-C."""
+Exit codes: 0 the claim holds of the run; 1 it does not, nobody judged it, the run failed or died,
+or its host is gone; 2 bad input; 130 stopped by Ctrl-C."""
 
 
 def watch(

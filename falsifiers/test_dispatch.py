@@ -379,7 +379,7 @@ def sent_files(order, host: Host, project) -> int:
 @pytest.mark.falsifies("F-DISPATCH-006")
 def test_a_run_is_started_once(observe, command, there):
     there.mark("held")
-    kept = [f"ControlPath={there.host.folder}/own", "ControlMaster=auto", "ControlPersist=60"]
+    kept = [f"ControlPath={there.host.folder}/kept", "ControlMaster=auto", "ControlPersist=60"]
     first = dispatched(command, there, *(f"--ssh-option={each}" for each in kept))
     second = dispatched(command, there)
     observe("exit_codes", first.code + second.code)
