@@ -583,6 +583,44 @@ def test_a_host_that_is_gone_ends_the_watch(observe, command, tmp_path, monkeypa
         observe("survived_the_host", int(over(there)))
 
 
+@pytest.mark.falsifies("F-DISPATCH-026")
+def test_what_is_cut_off_in_the_middle_is_asked_again(
+    observe, command, there, tmp_path, monkeypatch
+):
+    begun(there)
+    over(there)
+    cuts = {1: 400, 3: 2000}  # in the rows as they are followed, and in the files
+    monkeypatch.setenv("PATH", f"{ending_ssh(tmp_path / 'ends', cuts)}:{os.environ['PATH']}")
+    home = tmp_path / "home"
+    try:
+        ran = watched(command, there, "--no-verdict", "--into", home)
+    except ValueError as error:  # of half a line
+        ran = Ran(1, "", str(error))
+    observe("exit_code", ran.code)
+    observe("cuts", ran.out.count("connection lost"))
+    looks = [line.partition(":")[0] for line in ran.lines if "held-out loss" in line]
+    observe("looks_off", int(looks != ["step 0 of 20", "step 20 of 20"]))
+    observe("files_off", files_off(home, there.run()))
+
+
+def ending_ssh(place: Path, cuts: dict[int, int]) -> Path:
+    """An ssh of which some talks, by their numbers, end after so many bytes as at a cut."""
+    place.mkdir()
+    for number, size in cuts.items():
+        (place / f"cut.{number}").write_text(str(size))
+    (place / "ssh").write_text(f"""#!/bin/sh
+cd {place}
+case " $* " in *" -T "*)
+  echo >> talks
+  cut=cut.$(wc -l < talks)
+  [ -e $cut ] && {{ {shutil.which("ssh")} "$@" | head -c $(cat $cut); exit 255; }}
+esac
+exec {shutil.which("ssh")} "$@"
+""")
+    (place / "ssh").chmod(0o755)
+    return place
+
+
 @pytest.mark.falsifies("F-DISPATCH-020")
 def test_a_connection_is_made_once_and_closed_whatever_ends_it(observe, there):
     before, asked = there.host.connections, {"folder": "x", "run": "x", "paths": {}, "commands": []}
@@ -640,15 +678,20 @@ def test_what_comes_home_is_what_was_there(observe, command, there, tmp_path, mo
     shutil.rmtree(home, ignore_errors=True)
     ran = watched(command, there, *quiet)
     observe("exit_code", ran.code)
-    names = ("metrics.jsonl", "dispatch.json", "best/model.safetensors", "job/dispatch.json")
-    same = [
-        (home / name).exists() and (home / name).read_bytes() == (there.run() / name).read_bytes()
-        for name in names
-    ]
-    observe("files_off", same.count(False))
+    observe("files_off", files_off(home, there.run()))
     observe("written_over", int(watched(command, there, *quiet).code != 2))
     outside = ("/etc/x", "../x", "a/../../x", "")
     observe("names_that_leave_the_folder", sum(not refused(name) for name in outside))
+
+
+def files_off(home: Path, run: Path) -> int:
+    """How many of the files that are to come home are not there, or are others."""
+    names = ("metrics.jsonl", "dispatch.json", "best/model.safetensors", "job/dispatch.json")
+    same = [
+        (home / name).exists() and (home / name).read_bytes() == (run / name).read_bytes()
+        for name in names
+    ]
+    return same.count(False)
 
 
 def flipping_ssh(place: Path) -> Path:

@@ -433,6 +433,11 @@ def watched_from_the_start_again(plant):
     plant("engine.dispatch.follow.position", lambda position: lambda seen: position(bytearray()))
 
 
+def half_a_line_is_read(plant):
+    """A line that a cut has ended is taken for a whole one."""
+    plant("engine.dispatch.host.is_whole", lambda is_whole: lambda line: True)
+
+
 def a_cut_ends_the_watch(plant):
     """A connection that is cut is the end."""
 
