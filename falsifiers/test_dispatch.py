@@ -679,9 +679,22 @@ def test_what_comes_home_is_what_was_there(observe, command, there, tmp_path, mo
     ran = watched(command, there, *quiet)
     observe("exit_code", ran.code)
     observe("files_off", files_off(home, there.run()))
+    (tmp_path / "file").touch()
+    observe("unclear", int(not is_clear(there, tmp_path / "file/home")))
     observe("written_over", int(watched(command, there, *quiet).code != 2))
     outside = ("/etc/x", "../x", "a/../../x", "")
     observe("names_that_leave_the_folder", sum(not refused(name) for name in outside))
+
+
+def is_clear(there: Far, home: Path) -> bool:
+    """Whether a place that cannot be written to is named."""
+    try:
+        fetching.fetch(there.near, str(there.run()), home)
+    except EngineError as error:
+        return f"{home.parent}" in str(error) and "expected to write there" in str(error)
+    except OSError:
+        return False
+    return False
 
 
 def files_off(home: Path, run: Path) -> int:

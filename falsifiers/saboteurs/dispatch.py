@@ -537,6 +537,19 @@ def fetched_in_place(plant):
     plant("engine.whole_folder.whole_folder", fault)
 
 
+def an_error_of_the_disk_is_raw(plant):
+    """Where a place cannot be written to, Python says so."""
+
+    def fault(fetch):
+        def faulty(host, run, out, overwrite=False):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            return fetch(host, run, out, overwrite)
+
+        return faulty
+
+    plant("engine.dispatch.fetch.fetch", fault)
+
+
 def any_name_is_taken(plant):
     """A host may write where it likes."""
     plant("engine.dispatch.fetch.safe_name", lambda safe_name: lambda name: name)
