@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from engine.dispatch.host import Cut, Host
+from engine.dispatch.host import Cut
 from engine.dispatch.verdict import Verdict
 
 
@@ -155,16 +155,6 @@ def teacher_compared_by_path(plant):
 def any_teacher_is_the_student(plant):
     """Whoever has a teacher is refused."""
     plant("engine.dispatch.preflight.is_mirror", lambda is_mirror: lambda found: True)
-
-
-def any_name_is_a_host(plant):
-    """A host whose name ssh would read as an option is asked."""
-
-    @contextmanager
-    def faulty(host):
-        yield Host()
-
-    plant("engine.dispatch.connection.connected", lambda connected: faulty)
 
 
 def each_question_connects(plant):
@@ -535,19 +525,6 @@ def fetched_in_place(plant):
         return faulty
 
     plant("engine.whole_folder.whole_folder", fault)
-
-
-def an_error_of_the_disk_is_raw(plant):
-    """Where a place cannot be written to, Python says so."""
-
-    def fault(fetch):
-        def faulty(host, run, out, overwrite=False):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            return fetch(host, run, out, overwrite)
-
-        return faulty
-
-    plant("engine.dispatch.fetch.fetch", fault)
 
 
 def any_name_is_taken(plant):
