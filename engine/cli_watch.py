@@ -155,9 +155,12 @@ def _require_done(follower: Follower, pace: Pace, ways: Sequence[str]) -> None:
     log = "".join(f"\n  {line}" for line in state.get("log", "").splitlines())
     name, again = follower.host.name, ("--resume", follower.run)
     words = ("dispatch", name, *ways, *state["again"], *again) if name else ("distill", *again)
+    advice = f"go on by: {engine_line(*words)}"
+    if not state["begun"]:
+        advice = "it had not begun: mend that, and dispatch it again"
     print(
         f"error: {follower.host}: {follower.run}: the run {how}, after step {pace.place}; its log "
-        f"says:{log}\nlook at {follower.run}/job/log; go on by: {engine_line(*words)}",
+        f"says:{log}\nlook at {follower.run}/job/log; {advice}",
         file=sys.stderr,
     )
     raise typer.Exit(1)

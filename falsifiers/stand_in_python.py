@@ -2,9 +2,9 @@
 
 Run as a script, by the standard library alone, with its folder first: `names` there says what
 hyperparameters are, `unknown` which options this version does not know, `held` that a run waits
-after its second step, `fails` that it ends there, `old` that this version knows of no seed, `mute`
-that it gives no account; `calls` is what it was asked to do, `said` its last account. It sees no
-GPU.
+after its second step, `fails` that it ends there, `broken` that it ends before it begins, `old` that
+this version knows of no seed, `mute` that it gives no account; `calls` is what it was asked to do,
+`said` its last account. It sees no GPU.
 """
 
 import json
@@ -64,6 +64,8 @@ def distill(folder: Path, options: dict[str, str]) -> None:
     else:
         found = account(folder, options)
     note(folder, "dry run" if "dry_run" in options else "run")
+    if (folder / "broken").exists() and "dry_run" not in options:
+        sys.exit("found no module named torch")
     if "dry_run" in options:
         if found["plan"]["device"] != "cpu":
             sys.exit("error: --device: found no GPU")

@@ -759,6 +759,24 @@ def test_a_run_that_dies_or_fails_is_told(observe, command, there, tmp_path, end
     observe("jobs_kept", len(list(there.run().glob("job-*/log"))))
 
 
+@pytest.mark.falsifies("F-DISPATCH-028")
+def test_a_run_that_had_not_begun_is_started_again_by_its_order(observe, command, there):
+    there.mark("broken")
+    first = dispatched(command, there)
+    over(there)
+    watched_ = command("watch", there.run(), "--no-verdict")
+    observe("exit_code", watched_.code)
+    words = ("found no module named torch", "it had not begun: mend that, and dispatch it again")
+    observe("unsaid", sum(each not in watched_.err for each in words))
+    other = dispatched(command, there, recipe=replace(cases.RECIPE, steps=21))
+    observe("others_taken", int(other.code != 2 or "found another run there" not in other.err))
+    there.mark("broken", False)
+    again = dispatched(command, there)
+    observe("refused", int(first.code + again.code != 0))
+    observe("done", int(over(there) and (there.run() / "job/exit").read_text() == "0\n"))
+    observe("jobs_kept", len(list(there.run().glob("job-*/log"))))
+
+
 @pytest.mark.falsifies("F-DISPATCH-012")
 def test_slurm_takes_the_same_run_whatever_it_is_called(observe, tmp_path):
     with slurm_host() as config, ssh_host(SLURM_CONF=config) as own:

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.far.files import PIECE, read, sha256, tail
 from engine.far.frames import Refused, say
-from engine.far.job import order_of, state_of
+from engine.far.job import has_begun, order_of, state_of
 
 POLL, BEAT = 0.1, 2.0  # seconds between looks, and between signs of life
 EVIDENCE = ("metrics.jsonl", "dispatch.json", "curves.png", "job", "best")
@@ -47,8 +47,8 @@ def follow(run: str, offset: int, digest: str) -> dict[str, Any]:
             time.sleep(BEAT)
         elif state["state"] in ("ended", "died"):
             sent = (order_of(run) or {}).get("dispatched", {})
-            log = tail(os.path.join(run, "job", "log"), 8)
-            return {**state, "log": log, "again": sent.get("again", [])}
+            how = {"begun": has_begun(run), "again": sent.get("again", [])}
+            return {**state, **how, "log": tail(os.path.join(run, "job", "log"), 8)}
         else:
             time.sleep(POLL)
 

@@ -562,6 +562,15 @@ def a_stop_ends_the_script_first(plant):
     plant("engine.dispatch.order.Order.script", fault)
 
 
+def whoever_failed_had_begun(plant):
+    """A run of which nothing is there wants to be resumed."""
+
+    def fault(already):
+        return lambda order, facts: already(order, {**facts, "begun": True})
+
+    plant("engine.dispatch.send.already", fault)
+
+
 def the_job_before_is_thrown_away(plant):
     """A run that goes on leaves nothing of the log of why it had to."""
     there(plant, "job.py", "os.rename(job, f", "shutil.rmtree(job); str(f")
