@@ -31,8 +31,8 @@ def start(
 ) -> dict[str, Any]:
     """Start `script` by the command `submit`, or find that there is a job; never two.
 
-    `again` lets a run go on whose job failed or died; one that had not begun needs no leave. What is
-    left of that job is kept beside. Answers with the order that counts, which may be another's.
+    `again` lets a run go on whose job failed or died; one that had not begun needs no leave. What
+    is left of that job is kept beside. Answers with the order that counts, maybe another's.
     """
     with locked(os.path.join(run, ".start.lock")):
         started = _start(os.path.join(run, "job"), order, script, submit, again)
