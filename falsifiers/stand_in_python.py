@@ -3,8 +3,8 @@
 Run as a script, by the standard library alone, with its folder first: `names` there says what
 hyperparameters are, `unknown` which options this version does not know, `held` that a run waits
 after its second step, `fails` that it ends there, `broken` that it ends before it begins, `old`
-that this version knows of no seed, `mute` that it gives no account; `calls` is what it was asked to do,
-`said` its last account. It sees no GPU.
+that this version knows of no seed, `mute` that it gives no account; `calls` is what it was asked
+to do, `said` its last account. It sees no GPU.
 """
 
 import json
