@@ -139,8 +139,11 @@ def chosen(context: typer.Context) -> tuple[Path, Plan | None]:
 def _require_nothing_else(context: typer.Context) -> None:
     """Refuse options beside --resume that would be ignored: the run's own plan counts."""
     looked = WHERE if context.params["dry_run"] else ()
-    for name in _typed(context) - {"resume", "dry_run", "as_json", *looked}:
-        option = f"--{name.replace('_', '-')}"
+    ignored = [
+        name for name in _typed(context) if name not in ("resume", "dry_run", "as_json", *looked)
+    ]
+    if ignored:
+        option = f"--{ignored[0].replace('_', '-')}"
         raise EngineError(
             f"{option}: found it beside --resume, expected none: what is in {DISPATCH} counts"
         )
@@ -148,14 +151,14 @@ def _require_nothing_else(context: typer.Context) -> None:
 
 def _as_begun(run: Path, context: typer.Context) -> Plan:
     """The plan of a run that goes on; a dry run may look at it elsewhere."""
-    where = {name: context.params[name] for name in _typed(context) & set(WHERE)}
+    where = {name: context.params[name] for name in _typed(context) if name in WHERE}
     return replace(Plan.from_dispatch(run), **where)
 
 
-def _typed(context: typer.Context) -> set[str]:
+def _typed(context: typer.Context) -> list[str]:
     """What was given on the command line, and is neither a default nor the environment's."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
 
 
 def _introduce(ready: Ready, say: Callable[[str], None]) -> None:

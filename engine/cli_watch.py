@@ -5,7 +5,7 @@ Knows options, terminals and exit codes; everything else is done by the modules 
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,8 +32,8 @@ python -m engine watch gpu1:/home/me/tollens/runs/first
 python -m engine watch runs/first --contract contracts/distill-train-v1.yaml
 
 The run goes on whether it is watched or not; Ctrl-C ends the watching alone.
-Exit codes: 0 the claim holds of the run, 1 it does not, or the run failed or died; 2 bad input;
-130 stopped by Ctrl-C."""
+Exit codes: 0 the claim holds of the run; 1 it does not, nobody judged it, the run failed or died,
+or its host is gone; 2 bad input; 130 stopped by Ctrl-C."""
 
 
 def watch(
@@ -56,8 +56,8 @@ def watch(
     ] = False,
     patience: Annotated[float, typer.Option(help="Seconds without a connection.")] = DAY,
     remote_python: Annotated[
-        str, typer.Option(metavar="PATH", help="Any Python on the host.")
-    ] = "python3",
+        str | None, typer.Option(metavar="PATH", help="Any on the host; else python3.")
+    ] = None,
     ssh_file: SshFile = None,
     ssh_option: SshOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -68,12 +68,13 @@ def watch(
         claim.check()
     name, folder = split(run)
     if not name:
-        _require_none(into=into, overwrite=overwrite, ssh_config=ssh_file, ssh_option=ssh_option)
+        given = {"into": into, "overwrite": overwrite, "remote_python": remote_python}
+        _require_none(given | {"ssh_config": ssh_file, "ssh_option": ssh_option})
     home = (into or Path("runs") / Path(folder).name) if name else Path(folder)
     if name and home.exists() and not overwrite:
         raise EngineError(f"{home}: found a folder, expected none: --into another, or --overwrite")
     tell = speaker(as_json)
-    host = Host(name, remote_python, ssh_options(ssh_file, ssh_option))
+    host = Host(name, remote_python or "python3", ssh_options(ssh_file, ssh_option))
     ways = ssh_options(ssh_file, ssh_option, "--ssh-option")
     pace = Pace()
     with connected(host) as there, _watching(engine_line("watch", run, *ways), tell):
@@ -109,12 +110,11 @@ def split(run: str) -> tuple[str, str]:
     return name, folder
 
 
-def _require_none(**given: object) -> None:
+def _require_none(given: Mapping[str, object]) -> None:
     """Refuse what would be ignored of a run that is here."""
-    for name, found in given.items():
-        if found:
-            option = f"--{name.replace('_', '-')}"
-            raise EngineError(f"{option}: found it for a folder here, expected it with HOST:FOLDER")
+    for name in filter(given.get, given):
+        option = f"--{name.replace('_', '-')}"
+        raise EngineError(f"{option}: found it for a folder here, expected it with HOST:FOLDER")
 
 
 def engine_line(*words: str) -> str:
@@ -154,11 +154,13 @@ def _require_done(follower: Follower, pace: Pace, ways: Sequence[str]) -> None:
     how = f"ended with exit code {state['code']}" if "code" in state else "died without an end"
     log = "".join(f"\n  {line}" for line in state.get("log", "").splitlines())
     name, again = follower.host.name, ("--resume", follower.run)
-    by = ("--executor", "slurm") if "slurm" in state else ()
-    words = ("dispatch", name, *ways, *by, *again) if name else ("distill", *again)
+    words = ("dispatch", name, *ways, *state["again"], *again) if name else ("distill", *again)
+    advice = f"go on by: {engine_line(*words)}"
+    if not state["begun"]:
+        advice = "it had not begun: mend that, and dispatch it again"
     print(
         f"error: {follower.host}: {follower.run}: the run {how}, after step {pace.place}; its log "
-        f"says:{log}\nlook at {follower.run}/job/log; go on by: {engine_line(*words)}",
+        f"says:{log}\nlook at {follower.run}/job/log; {advice}",
         file=sys.stderr,
     )
     raise typer.Exit(1)

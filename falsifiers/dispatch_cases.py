@@ -48,9 +48,15 @@ class Far:
         return noted.read_text().splitlines() if noted.exists() else []
 
     def mark(self, name: str, there: bool = True) -> None:
-        """Tell the stand-in: `held`, `fails`."""
+        """Tell the stand-in; and the host, whose Python has no torch where it is `bare`, and on
+        whose path there is nothing else where it is `alone`."""
         mark = self.bin / name
         mark.touch() if there else mark.unlink(missing_ok=True)
+
+    def tool(self, name: str, script: str) -> None:
+        """Put a command on the host's path."""
+        (self.bin / name).write_text(f"#!/bin/sh\n{script}\n")
+        (self.bin / name).chmod(0o755)
 
     def forget(self, option: str) -> None:
         """The version of the project there does not know an option."""
@@ -67,12 +73,20 @@ class Far:
 
     def arguments(self, run: str = "first", **changed: object) -> list[str]:
         """As somebody would type the order, without --remote-python."""
+        return [*self.way, *self.options(**changed), "--out", run]
+
+    def options(self, **changed: object) -> list[str]:
+        """Of `distill`."""
         plan = self.plan(**changed)
         given = {name: value for name, value in asdict(plan).items() if name != "recipe"}
         del given["allow_mirror"]
         given |= {each.name: getattr(plan.recipe, each.name) for each in fields(Recipe)}
-        flags = [part for n, v in given.items() for part in (f"--{n.replace('_', '-')}", str(v))]
-        return [*self.way, *flags, "--out", run]
+        return [part for n, v in given.items() for part in (f"--{n.replace('_', '-')}", str(v))]
+
+    @property
+    def near(self) -> Host:
+        """The same, asked without a connection."""
+        return Host(python=str(self.python))
 
     @property
     def way(self) -> list[str]:
@@ -91,12 +105,13 @@ def far(host: SshHost, place: Path) -> Far:
     """A stand-in, and the files that a run needs, below `place`."""
     made = Far(host, place / "far")
     made.bin.mkdir(parents=True)
-    quick = f"PYTHONPATH={sysconfig.get_path('purelib')} exec {sys.executable} -S"
-    script = f'#!/bin/sh\n[ "$1" = -c ] && {quick} "$@"\n'
-    script += f'exec {sys.executable} -S {stand_in_python.__file__} {made.bin} "$@"\n'
+    script = f"""[ -e {made.bin}/alone ] && export PATH={made.bin} || export PATH={made.bin}:$PATH
+[ -e {made.bin}/bare ] || export PYTHONPATH={sysconfig.get_path("purelib")}
+[ "$1" = -c ] && exec {sys.executable} -S "$@"
+exec {sys.executable} -S {stand_in_python.__file__} {made.bin} "$@"
+"""
     for name in ("python", "python3"):
-        (made.bin / name).write_text(script)
-        (made.bin / name).chmod(0o755)
+        made.tool(name, script)
     (made.bin / "unknown").write_text("")
     (made.bin / "names").write_text(json.dumps([each.name for each in fields(Recipe)]))
     for name in ("teacher", "student", "data"):
@@ -143,8 +158,19 @@ def test_it_learns(observe):
 """
 
 
-def small_contract(place: Path, bound: float) -> Path:
-    """A project whose contract judges a run's metrics."""
+UNBOUND = """\
+  - id: F-RUN-002
+    rule: it is fast
+    prediction: nobody has measured it
+    measures:
+      speed: {gt: 1}
+    kills: []
+    if_fails: measure it
+"""
+
+
+def small_contract(place: Path, bound: float, more: str = "") -> Path:
+    """A project whose contract judges a run's metrics; `more` are falsifiers."""
     for name in ("contracts", "falsifiers/saboteurs"):
         (place / name).mkdir(parents=True)
     without = " ".join(f"-p no:{each}" for each in ("hypothesispytest", "anyio", "xdist"))
@@ -152,8 +178,44 @@ def small_contract(place: Path, bound: float) -> Path:
     (place / "pyproject.toml").write_text(settings)
     (place / "falsifiers/test_run.py").write_text(TEST)
     contract = place / "contracts/run-v1.yaml"
-    contract.write_text(CONTRACT.format(bound=bound))
+    contract.write_text(CONTRACT.format(bound=bound).replace("status_", f"{more}status_"))
     return contract
+
+
+# Best at the fifth step, and at 2 s and 8 tokens a step.
+ROWS = [{"step": 0, "heldout_loss": 4.0}] + [
+    row
+    for step in range(1, 11)
+    for row in (
+        {"step": step, "loss": 4 - step / 10, "tokens": 8, "seconds": 2.0},
+        *({"step": step, "heldout_loss": loss} for loss in {5: [2.5], 10: [3.0]}.get(step, [])),
+    )
+]
+
+
+def run_that_is_done(place: Path, rows: list[dict], steps: int) -> None:
+    """As `distill` leaves one, as far as a watch looks at it."""
+    (place / "last/training").mkdir(parents=True)
+    (place / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (place / "dispatch.json").write_text(json.dumps({"plan": {"recipe": {"steps": steps}}}))
+    (place / "last/training/progress.json").write_text(json.dumps({"step": steps}))
+
+
+# By a script in squeue's place; its words are those of its manual, JOB STATE CODES.
+ENDED = [
+    "echo BOOT_FAIL",
+    *(f"echo {word}" for word in ("CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL")),
+    *(f"echo {word}" for word in ("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")),
+    "true",
+    "echo slurm_load_jobs error: Invalid job id specified >&2; exit 1",
+]
+GOING_ON = [
+    *(f"echo {word}" for word in ("COMPLETING", "CONFIGURING", "PENDING", "RESV_DEL_HOLD")),
+    *(f"echo {word}" for word in ("REQUEUE_FED", "REQUEUE_HOLD", "REQUEUED", "RESIZING")),
+    *(f"echo {word}" for word in ("RUNNING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT")),
+    *(f"echo {word}" for word in ("STOPPED", "SUSPENDED")),
+    "echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1",
+]
 
 
 def files_below(*folders: Path) -> dict[str, bytes]:

@@ -42,10 +42,22 @@ class SshHost:
     def cut(self) -> int:
         """Kill whatever serves a connection, but not the server; how many there were."""
         children = below(self.process.pid)
-        servers = [pid for pid in children if name_of(pid) == "sshd"]
+        servers = [pid for pid in children if name_of(pid).startswith("sshd")]  # sshd-session
         for pid in servers:
             kill(pid)
         return len(servers)
+
+    @property
+    def sessions(self) -> int:
+        """How many processes serve connections, and run for them."""
+        return len(below(self.process.pid))
+
+    def end(self) -> None:
+        """Kill the server, as where its machine is gone, with whatever serves a connection."""
+        children = below(self.process.pid)
+        self.process.kill()
+        for pid in children:
+            kill(pid)
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 Run as a script, by the standard library alone, with its folder first: `names` there says what
 hyperparameters are, `unknown` which options this version does not know, `held` that a run waits
-after its second step; `calls` is what it was asked to do.
+after its second step, `fails` that it ends there, `broken` that it ends before it begins, `old`
+that this version knows of no seed, `mute` that it gives no account; `calls` is what it was asked
+to do, `said` its last account. It sees no GPU.
 """
 
 import json
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -57,11 +60,17 @@ def distill(folder: Path, options: dict[str, str]) -> None:
     if "resume" in options:
         place = Path(options["resume"])
         options["out"], found = str(place), json.loads((place / "dispatch.json").read_text())
+        found["plan"] |= {name: options[name] for name in PLAN if name in options}
     else:
         found = account(folder, options)
     note(folder, "dry run" if "dry_run" in options else "run")
+    if (folder / "broken").exists() and "dry_run" not in options:
+        sys.exit("found no module named torch")
     if "dry_run" in options:
-        print(json.dumps(found))
+        if found["plan"]["device"] != "cpu":
+            sys.exit("error: --device: found no GPU")
+        (folder / "said").write_text(json.dumps(found))
+        print("hello" if (folder / "mute").exists() else json.dumps(found))
     else:
         run(folder, Path(options["out"]), found["plan"]["recipe"]["steps"], found)
 
@@ -69,15 +78,17 @@ def distill(folder: Path, options: dict[str, str]) -> None:
 def account(folder: Path, options: dict[str, str]) -> dict:
     """What `distill` says of a run before it begins."""
     names = json.loads((folder / "names").read_text())
-    recipe = {name: number(options[name]) for name in names if name in options}
+    unheard = ["seed"] if (folder / "old").exists() else []
+    recipe = {n: number(options[n]) for n in names if n in options and n not in unheard}
     plan = {name: options[name] for name in PLAN} | {
         "recipe": recipe,
         "ahead": int(options["ahead"]),
     }
     plan["allow_mirror"] = "allow_mirror" in options
     found = {"schema": "engine/distill/dispatch/v1", "plan": plan, "parameters": 1000}
-    digests = {"teacher": "t", "data": "d"}
-    return found | {"mirror": False, "digests": digests, "versions": {"torch": "2"}}
+    digests = {name: f"of {options[name]}" for name in ("teacher", "student", "data")}
+    versions = {"torch": "2", "python": platform.python_version()}
+    return found | {"mirror": False, "digests": digests, "versions": versions}
 
 
 def number(text: str) -> object:

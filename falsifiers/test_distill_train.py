@@ -36,6 +36,7 @@ from falsifiers.distill_cases import RECIPE, SEEDS, T, V, agreement, cosine, div
 from falsifiers.distill_oracles import Failing, Poisoned, Slow, mirror_of, plain_loop, rounded
 from falsifiers.hf_folders import read_shard
 from falsifiers.in_process import Command
+from falsifiers.ran import Ran
 from falsifiers.threads import one_thread  # noqa: F401 (a fixture)
 
 CORPUS = os.environ.get("DISTILL_CORPUS_PATH")  # what `engine corpus` made
@@ -577,6 +578,24 @@ def test_a_dry_run_writes_nothing_and_what_does_not_fit_is_said(
     observe("unclear", len(unclear))
     observe("refusals", len(ended))
     observe("written_by_refusals", int(run.exists()))
+    begun = begun_on_a_gpu(tmp_path / "begun", ran)
+    here = ("--device", "cpu", "--teacher-device", "cpu", "--route", "plain")
+    looked = command("distill", "--resume", begun, *here, "--dry-run")
+    print(looked.err)
+    observe("looks_elsewhere_refused", int(looked.code != 0))
+    moved = command("distill", "--resume", begun, *here)
+    told = "--device: found it beside --resume" in moved.err
+    observe("other_device_taken", int(moved.code != 2 or not told))
+
+
+def begun_on_a_gpu(run: Path, dry: Ran) -> Path:
+    """A run as it is before its first checkpoint, by a dry run's account, on a device not here."""
+    run.mkdir()
+    found = dry.json if dry.code == 0 else {"plan": {}}
+    found["plan"] |= {"device": "cuda:99", "teacher_device": "cuda:99"}
+    (run / "dispatch.json").write_text(json.dumps(found))
+    (run / "metrics.jsonl").write_text("")
+    return run
 
 
 @pytest.mark.falsifies("F-DISTILL-COMMAND-002")

@@ -34,10 +34,15 @@ def connected(host: Host) -> Iterator[Host]:
     try:
         yield ours
     finally:
-        if os.listdir(folder):
-            leave = ["ssh", *ours.options, "-O", "exit", host.name]
-            subprocess.run(leave, stdin=subprocess.DEVNULL, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        _close(ours, folder)
+
+
+def _close(host: Host, folder: str) -> None:
+    """End the connection that is kept in that folder, if one was made."""
+    if os.listdir(folder):
+        leave = ["ssh", *host.options, "-O", "exit", host.name]
+        subprocess.run(leave, stdin=subprocess.DEVNULL, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _options(settings: Iterable[str]) -> list[str]:

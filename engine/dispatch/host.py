@@ -99,6 +99,8 @@ class Talk:
         for line in self.stream:
             if not line.startswith(MARK):
                 continue  # of a login shell
+            if not is_whole(line):
+                break
             frame = json.loads(line[1:])
             if "error" in frame:
                 raise EngineError(f"{self.host}: {frame['error']}")
@@ -130,6 +132,11 @@ class Talk:
                 f"try `ssh {self.host.name} true`"
             )
         return EngineError(f"{self.host}: found {said[-1]} (exit code {code}), expected an answer")
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line came to its end; where a connection is cut, the last one did not."""
+    return line.endswith(b"\n")
 
 
 def _send(process: subprocess.Popen[bytes], data: Iterable[bytes]) -> None:

@@ -92,6 +92,17 @@ class Order:
         count = ["--standalone", "--nproc-per-node", str(self.processes)]
         return [python, "-m", "torch.distributed.run", *count, *module]
 
+    def words(self) -> list[str]:
+        """The options of `dispatch` that say where and how, and not what."""
+        given = {"folder": self.folder, "remote_python": self.python}
+        given["remote_project"] = self.project
+        found = [part for name, value in given.items() if value for part in (flag(name), value)]
+        if self.executor != "ssh":
+            found += ["--executor", self.executor]
+        if self.processes != 1:
+            found += ["--processes", str(self.processes)]
+        return found + [f"--sbatch-option={each}" for each in self.submit]
+
     def script(self, python: str, project: str) -> str:
         """Runs the command in the project's folder, and says how it ended."""
         done = shlex.quote(f"{self.run}/job/exit")

@@ -14,7 +14,7 @@ from engine.dispatch.project import Project
 from engine.distill.recipe import Recipe
 from engine.errors import EngineError
 
-PYTHON = (3, 11)
+SYSTEM, PYTHON = "Linux", (3, 11)
 ENVIRONMENT = 8 << 30  # bytes of disk that one takes, with torch for CUDA
 RUN = 1 << 30  # bytes of disk at least; `distill` itself asks for what its checkpoints take
 OF_A_PARAMETER = 16  # bytes of memory: weight, gradient and two moments in float32
@@ -60,7 +60,7 @@ def look(order: Order, facts: Mapping[str, Any], project: Project | None) -> lis
 
 
 def _system(found: str) -> Check:
-    return Check("system", found, "Linux", found == "Linux", "choose another host")
+    return Check("system", found, SYSTEM, found == SYSTEM, "choose another host")
 
 
 def _python(found: str) -> Check:

@@ -43,7 +43,7 @@ def send(order: Order, host: Host, project: Project | None, tell: Tell) -> Sent:
     require(order.host, checks)
     paths = {name: each["path"] for name, each in facts["paths"].items()}
     order = order.placed(facts["folder"], facts["run"], paths)
-    there = already(order, facts["job"], facts["order"])
+    there = already(order, facts)
     if there is not None:
         return there
     if project is None:
@@ -66,12 +66,15 @@ def send(order: Order, host: Host, project: Project | None, tell: Tell) -> Sent:
     return Sent(answer["started"], order.run, answer["job"], answer["order"])
 
 
-def already(order: Order, job: dict[str, Any], before: dict[str, Any] | None) -> Sent | None:
+def already(order: Order, facts: dict[str, Any]) -> Sent | None:
     """The job that is there, if it is this run's; refuses to take another run's folder."""
+    job, before = facts["job"], facts["order"]
     over = job["state"] in ("died", "ended") and job.get("code") != 0
     if job["state"] == "none" or before is None or (order.plan is None and over):
         return None
     require_same(order, before)
+    if over and not facts["begun"]:
+        return None  # as there is nothing to go on from
     if over:
         how = f"ended with {job['code']}" if "code" in job else "died"
         raise EngineError(
@@ -158,5 +161,6 @@ def describe(
         sent |= {"digest": project.digest, "commit": project.commit, "dirty": project.dirty}
     own = {name: value for name, value in order.to_dict().items() if name != "plan"}
     seen = {name: facts[name] for name in ("python", "free", "memory", "cuda")}
-    how = {"command": order.command(python), "project": sent, "facts": seen}
+    how: dict[str, Any] = {"command": order.command(python), "again": order.words()}
+    how |= {"project": sent, "facts": seen}
     return json.loads(json.dumps({**found, "dispatched": {**own, **how}}))  # type: ignore[no-any-return]

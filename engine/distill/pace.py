@@ -14,8 +14,9 @@ WINDOW = 50  # steps that the rate is the mean of
 class Pace:
     """`step` of `steps`, the last `loss`, and the best held-out loss so far."""
 
-    def __init__(self, steps: int | None = None) -> None:
-        self.steps, self.step = steps, 0
+    def __init__(self) -> None:
+        self.steps: int | None = None
+        self.step = 0
         self.loss: float | None = None
         self.best: float | None = None
         self._times: deque[tuple[float, float]] = deque(maxlen=WINDOW)  # seconds and tokens

@@ -31,8 +31,8 @@ def start(
 ) -> dict[str, Any]:
     """Start `script` by the command `submit`, or find that there is a job; never two.
 
-    `again` lets a run go on whose job failed or died; what is left of that is kept beside. Answers
-    with the order that counts, which may be somebody else's.
+    `again` lets a run go on whose job failed or died; one that had not begun needs no leave. What
+    is left of that job is kept beside. Answers with the order that counts, maybe another's.
     """
     with locked(os.path.join(run, ".start.lock")):
         started = _start(os.path.join(run, "job"), order, script, submit, again)
@@ -40,8 +40,10 @@ def start(
 
 
 def _start(job: str, order: dict[str, Any], script: str, submit: list[str], again: bool) -> bool:
-    before = state_of(os.path.dirname(job))
-    if again and before["state"] in ("ended", "died") and before.get("code") != 0:
+    run = os.path.dirname(job)
+    before = state_of(run)
+    over = before["state"] in ("ended", "died") and before.get("code") != 0
+    if over and (again or not has_begun(run)):
         os.rename(job, f"{job}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
     ordered = os.path.join(job, "dispatch.json")
     if os.path.exists(ordered):
@@ -94,6 +96,11 @@ def state_of(run: str) -> dict[str, Any]:
     if code:
         return {**known, "state": "ended", "code": int(code)}
     return {**known, "state": alive or "died"}
+
+
+def has_begun(run: str) -> bool:
+    """Whether there is anything to go on from: the run writes of itself when it begins."""
+    return os.path.exists(os.path.join(run, "dispatch.json"))
 
 
 def order_of(run: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import platform
 import shutil
 from typing import Any
 
-from engine.far.job import order_of, state_of
+from engine.far.job import has_begun, order_of, state_of
 
 DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # what torch calls cuda
 
@@ -33,6 +33,7 @@ def probe(folder: str, run: str, paths: dict[str, str], commands: list[str]) -> 
         "environments": ready(os.path.join(base, "environments")),
         "commands": [name for name in commands if shutil.which(name)],
         "job": state_of(place),
+        "begun": has_begun(place),
         "order": order_of(place),
     }
 

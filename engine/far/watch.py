@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.far.files import PIECE, read, sha256, tail
 from engine.far.frames import Refused, say
-from engine.far.job import state_of
+from engine.far.job import has_begun, order_of, state_of
 
 POLL, BEAT = 0.1, 2.0  # seconds between looks, and between signs of life
 EVIDENCE = ("metrics.jsonl", "dispatch.json", "curves.png", "job", "best")
@@ -46,7 +46,9 @@ def follow(run: str, offset: int, digest: str) -> dict[str, Any]:
             doubted, looked = True, -BEAT  # how it ended may be on its way over a shared disk
             time.sleep(BEAT)
         elif state["state"] in ("ended", "died"):
-            return {**state, "log": tail(os.path.join(run, "job", "log"), 8)}
+            sent = (order_of(run) or {}).get("dispatched", {})
+            how = {"begun": has_begun(run), "again": sent.get("again", [])}
+            return {**state, **how, "log": tail(os.path.join(run, "job", "log"), 8)}
         else:
             time.sleep(POLL)
 

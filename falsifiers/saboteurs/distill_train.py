@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from engine.distill import kd_loss
 from engine.distill.checkpoint import Progress, Saved
 from engine.distill.objective import Dense, Objective, Targets
+from engine.distill.run import Plan
 from engine.distill.student import fresh
 from falsifiers import distill_cases as cases
 
@@ -601,3 +602,17 @@ def dispatch_forgets_the_recipe(plant):
 def metrics_end_early(plant):
     """Of a run's metrics only the first row is read."""
     plant("engine.distill.journal.read_metrics", lambda read: lambda run: read(run)[:1])
+
+
+def resume_with_other_options(plant):
+    """Options beside --resume are ignored."""
+    plant("engine.cli_train._require_nothing_else", lambda require: lambda context: None)
+
+
+def looked_at_where_the_run_is(plant):
+    """A dry run of a run that goes on takes no other device."""
+
+    def fault(as_begun):
+        return lambda run, context: Plan.from_dispatch(run)
+
+    plant("engine.cli_train._as_begun", fault)
