@@ -24,6 +24,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from engine.cursor import Cursor
 from engine.errors import FormatError, TensorError, naming
+from engine.memory import in_large_pages
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -92,7 +93,7 @@ def _map(path: Path) -> mmap.mmap:
         if not S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
             raise FormatError("found a folder or a device, expected a GGUF file")
         with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return in_large_pages(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except ValueError as error:  # no bytes to map, or a null byte in the path
         raise FormatError(f"found nothing ({error}), expected a GGUF file") from error
     except OSError as error:

@@ -5,9 +5,10 @@ does not tell.
 """
 
 import ctypes
+import mmap
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -62,6 +63,17 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def in_large_pages(memory: mmap.mmap) -> mmap.mmap:
+    """`memory`, for which the system is asked for large pages: to look up small ones takes time.
+
+    Linux gives a file's mapping such pages where its file system keeps the file in them.
+    """
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # of a kernel that was built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 @contextmanager

@@ -14,13 +14,13 @@ slower.
 import mmap
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from statistics import mean
 
 import torch
 
 from engine.config import ModelConfig
 from engine.gguf import RawTensor
+from engine.memory import in_large_pages
 
 READ = 1 << 30  # bytes
 Clock = Callable[[], float]
@@ -85,9 +85,7 @@ def _ones(device: torch.device) -> torch.Tensor:
     In large pages where the system has them: in small ones a sum can be bound by their look-up, and
     a share of its bandwidth then flatters whoever reads a mapped file.
     """
-    if device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if device.type != "cpu":
         return torch.ones(READ // 4, device=device)
-    memory = mmap.mmap(-1, READ)
-    with suppress(OSError):  # of a kernel that was built without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    memory = in_large_pages(mmap.mmap(-1, READ))
     return torch.frombuffer(memory, dtype=torch.float32).fill_(1)

@@ -364,3 +364,16 @@ def test_the_real_vocabulary_is_read_whole_and_quickly(observe):
     )
     observe("merges_of_no_tokens", outside)
     observe("last_token", tokens[metadata["tokenizer.ggml.eos_token_id"]])
+
+
+@pytest.mark.falsifies("FALSIFY-FILES-010")
+def test_a_file_is_mapped_in_large_pages(observe, tiny):
+    checkpoint = engine.open_checkpoint(tiny)
+    mappings, mine = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            mine = line.endswith(str(checkpoint.path.resolve()))
+        elif mine and line.startswith("VmFlags:"):
+            mappings.append("hg" in line.split())
+    observe("mappings", len(mappings))
+    observe("in_small_pages", mappings.count(False))

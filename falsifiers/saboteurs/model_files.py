@@ -252,3 +252,8 @@ def tensors_read_when_opened(plant):
         return faulty
 
     plant("engine.gguf._Info.tensor", fault)
+
+
+def mapped_in_small_pages(plant):
+    """A file is mapped as any other, in the smallest pages."""
+    plant("engine.gguf.in_large_pages", lambda asked: lambda memory: memory)
