@@ -66,7 +66,7 @@ def agent_others_go_on(plant):
     _after_the_command(plant, "wait")
 
 
-def _with_budget(plant, **changes):
+def _with_budget(plant, changes):
     def fault(attempt):
         def faulty(self, task, began):
             return attempt(replace(self, budget=replace(self.budget, **changes)), task, began)
@@ -78,22 +78,22 @@ def _with_budget(plant, **changes):
 
 def agent_turns_unlimited(plant):
     """A student may go on as long as it likes."""
-    _with_budget(plant, max_turns=30)
+    _with_budget(plant, {"max_turns": 30})
 
 
 def agent_turn_seconds_ignored(plant):
     """A reply may take as long as it takes."""
-    _with_budget(plant, turn_seconds=3600)
+    _with_budget(plant, {"turn_seconds": 3600})
 
 
 def agent_wall_seconds_ignored(plant):
     """The run may take as long as it takes."""
-    _with_budget(plant, wall_seconds=3600)
+    _with_budget(plant, {"wall_seconds": 3600})
 
 
 def agent_tokens_ignored(plant):
     """An endpoint that gives more tokens than were asked for is not noticed."""
-    _with_budget(plant, turn_tokens=1 << 20)
+    _with_budget(plant, {"turn_tokens": 1 << 20})
 
 
 def agent_cut_is_solved(plant):
