@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
-PYTEST = $(BIN)/python -m pytest --contract contracts -q -n 2 --dist worksteal
+PYTEST = $(BIN)/python -m pytest --contract contracts -q -n 3 --dist worksteal
 STEP = sh -c 'echo "== $$*"; t=$$(date +%s); "$$@"; e=$$?; \
 	echo "== $$(($$(date +%s) - t)) s, exit $$e: $$*"; exit $$e' step
 
